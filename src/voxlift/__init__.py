@@ -1,0 +1,1 @@
+"""Give 3D medical networks a supervised start from labelled 2D photographs."""

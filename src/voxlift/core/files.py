@@ -1,0 +1,47 @@
+"""Writing files so that a half-written one never bears the final name."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from voxlift.core.errors import DataError
+
+
+@contextmanager
+def write_aside(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and rename it there once the block has succeeded.
+
+    The temporary name keeps the suffixes, for libraries that choose a format by them. If the block
+    raises, the temporary file is removed and whatever stood at `path` stays as it was.
+
+    Args:
+        path: Where the finished file shall stand. Its folder is made if it is missing.
+
+    Raises:
+        DataError: If the folder cannot be written to or the disk is full.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be written: {error.strerror or error}. "
+            "Free some space, or choose another folder with --out."
+        ) from error
+    finally:
+        if aside.exists():
+            aside.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in one step: it is whole, or it is not there.
+
+    Raises:
+        DataError: If the folder cannot be written to or the disk is full.
+    """
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Photographs and volumes, from files to tensors."""

@@ -1,0 +1,1 @@
+"""Whole cases through a trained model."""

@@ -1,0 +1,1 @@
+"""Network, loss and metrics of each task, as Lightning modules."""

@@ -1,0 +1,1 @@
+"""What surrounds the Lightning Trainer: run folders, checkpoints, guards."""

@@ -1,0 +1,1 @@
+"""Weight files: a file in, tensors and a description out."""
