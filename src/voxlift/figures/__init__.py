@@ -1,0 +1,1 @@
+"""Pictures: learning curves, results, and the idea itself."""
