@@ -1,0 +1,89 @@
+"""Layers for 2 or 3 dimensions, looked up by their number."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voxlift.core.architecture import Norm
+from voxlift.core.errors import ConfigError
+from voxlift.core.types import Triple
+
+CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
+MAX_POOLS = {2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+def convolution(
+    ndim: int, in_channels: int, out_channels: int, kernel: int
+) -> nn.Conv2d | nn.Conv3d:
+    """Make a bias-free "same" convolution of stride 1; `set_steps` gives it another geometry."""
+    return CONVOLUTIONS[ndim](
+        in_channels, out_channels, kernel, padding=kernel // 2, bias=False
+    )
+
+
+def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple = (1, 1, 1)) -> None:
+    """Change how far a convolution steps. Its weight is not touched.
+
+    Args:
+        conv: The convolution; its padding follows, so that stride 1 keeps the size.
+        stride: (depth, height, width); a 2D convolution takes the last two.
+        dilation: (depth, height, width), likewise.
+    """
+    ndim = len(conv.kernel_size)
+    conv.stride = _last(stride, ndim)
+    conv.dilation = _last(dilation, ndim)
+    conv.padding = tuple(
+        d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
+    )
+    # Convolutions with string padding keep a second copy of the padding; ours must agree with it.
+    conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in range(2)]
+
+
+def subsample(volume: Tensor, *, stride: Triple) -> Tensor:
+    """Keep every `stride`-th voxel of each axis; without parameters, as a view."""
+    ndim = volume.ndim - 2
+    return volume[(..., *(slice(None, None, step) for step in _last(stride, ndim)))]
+
+
+def max_pool(volume: Tensor, *, stride: Triple) -> Tensor:
+    """Max-pool with kernel 3 and padding 1."""
+    ndim = volume.ndim - 2
+    return MAX_POOLS[ndim](volume, kernel_size=3, stride=_last(stride, ndim), padding=1)
+
+
+def normalization(norm: Norm, ndim: int, channels: int) -> nn.Module:
+    """Make batch norm, or group norm with gcd(32, channels) groups.
+
+    Raises:
+        ConfigError: For an unknown norm.
+    """
+    if norm == "batch":
+        return BATCH_NORMS[ndim](channels)
+    if norm == "group":
+        return nn.GroupNorm(num_groups(channels), channels)
+    raise ConfigError(f"Unknown norm {norm!r}; known are 'batch' and 'group'.")
+
+
+def num_groups(channels: int) -> int:
+    """Groups of a group norm: 32, or as many as divide both 32 and the channels."""
+    return math.gcd(32, channels)
+
+
+def initialize(module: nn.Module) -> None:
+    """Give every convolution He's normal init, scaled by the fan-out; norms start as identity."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _last(triple: Triple, ndim: int) -> tuple[int, ...]:
+    entries: Sequence[int] = triple
+    return tuple(entries[3 - ndim :])

@@ -1,0 +1,311 @@
+"""ResNet 10 to 101 for volumes, and, by the same lines, its planar twin.
+
+The architecture shapes the tensors; the geometry only says how far each layer steps. Assigning
+`backbone.geometry` changes the function and leaves the state dict alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from voxlift.core.architecture import Architecture
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.geometry import ONES, Geometry
+from voxlift.core.types import Triple
+from voxlift.lifting.fold import folded_conv3d
+from voxlift.lifting.image_to_volume import NUM_SLICES
+from voxlift.nets.layers import (
+    convolution,
+    initialize,
+    max_pool,
+    normalization,
+    set_steps,
+    subsample,
+)
+
+
+class BasicBlock(nn.Module):
+    """Two 3^n convolutions beside a shortcut.
+
+    Source:
+        Deep residual learning, arXiv 1512.03385, figure 5 left.
+    """
+
+    expansion = 1
+    zero_init_norm = "norm2"
+
+    def __init__(self, architecture: Architecture, in_channels: int, channels: int) -> None:
+        super().__init__()
+        ndim, norm = architecture.ndim, architecture.norm
+        self.conv1 = convolution(ndim, in_channels, channels, 3)
+        self.norm1 = normalization(norm, ndim, channels)
+        self.conv2 = convolution(ndim, channels, channels, 3)
+        self.norm2 = normalization(norm, ndim, channels)
+        self.downsample = _projection(architecture, in_channels, channels)
+        self.stride: Triple = ONES
+
+    def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
+        """Stride the first convolution and the shortcut, dilate both convolutions."""
+        self.stride = stride
+        set_steps(self.conv1, stride=stride, dilation=dilation)
+        set_steps(self.conv2, stride=ONES, dilation=dilation)
+        _set_shortcut_steps(self.downsample, stride)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Compute the block."""
+        out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
+        out = self.norm2(self.conv2(out))
+        return functional.relu(out + _shortcut(self.downsample, volume, self.stride, out))
+
+
+class Bottleneck(nn.Module):
+    """A 3^n convolution between two of 1^n, beside a shortcut.
+
+    Source:
+        Deep residual learning, arXiv 1512.03385, figure 5 right; stride on the 3^n convolution.
+    """
+
+    expansion = 4
+    zero_init_norm = "norm3"
+
+    def __init__(self, architecture: Architecture, in_channels: int, channels: int) -> None:
+        super().__init__()
+        ndim, norm = architecture.ndim, architecture.norm
+        out_channels = channels * self.expansion
+        self.conv1 = convolution(ndim, in_channels, channels, 1)
+        self.norm1 = normalization(norm, ndim, channels)
+        self.conv2 = convolution(ndim, channels, channels, 3)
+        self.norm2 = normalization(norm, ndim, channels)
+        self.conv3 = convolution(ndim, channels, out_channels, 1)
+        self.norm3 = normalization(norm, ndim, out_channels)
+        self.downsample = _projection(architecture, in_channels, out_channels)
+        self.stride: Triple = ONES
+
+    def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
+        """Stride and dilate the middle convolution, stride the shortcut."""
+        self.stride = stride
+        set_steps(self.conv2, stride=stride, dilation=dilation)
+        _set_shortcut_steps(self.downsample, stride)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Compute the block."""
+        out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
+        out = functional.relu(self.norm2(self.conv2(out)), inplace=True)
+        out = self.norm3(self.conv3(out))
+        return functional.relu(out + _shortcut(self.downsample, volume, self.stride, out))
+
+
+def _projection(
+    architecture: Architecture, in_channels: int, out_channels: int
+) -> nn.Sequential | None:
+    """Make the type B shortcut where the channels change; type A needs no parameters."""
+    if in_channels == out_channels or architecture.shortcut == "A":
+        return None
+    return nn.Sequential(
+        convolution(architecture.ndim, in_channels, out_channels, 1),
+        normalization(architecture.norm, architecture.ndim, out_channels),
+    )
+
+
+def _set_shortcut_steps(downsample: nn.Sequential | None, stride: Triple) -> None:
+    if downsample is not None:
+        conv = downsample[0]
+        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        set_steps(conv, stride=stride)
+
+
+def _shortcut(
+    downsample: nn.Sequential | None, volume: Tensor, stride: Triple, like: Tensor
+) -> Tensor:
+    """Bring the input to the shape of the output: project, or subsample and pad channels."""
+    if downsample is not None:
+        projected: Tensor = downsample(volume)
+        return projected
+    if stride != ONES:
+        volume = subsample(volume, stride=stride)
+    missing = like.shape[1] - volume.shape[1]
+    if missing:
+        volume = functional.pad(volume, (0, 0) * (volume.ndim - 2) + (0, missing))
+    return volume
+
+
+Block = type[BasicBlock] | type[Bottleneck]
+RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
+    "resnet10": (BasicBlock, (1, 1, 1, 1)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """A residual network for volumes (or images) with five feature maps.
+
+    Args:
+        architecture: What shapes the tensors.
+        geometry: Strides, pooling and dilations; can be assigned anew at any time.
+        zero_init_residual: Start each block as its shortcut: the last norm's weight is zero.
+        checkpointing: Recompute each block in the backward pass instead of keeping what it held.
+
+    Shape:
+        `(batch, in_channels, depth, height, width)` -> five maps, see `out_channels` and `strides`.
+        With `ndim=2` there is no depth.
+
+    Raises:
+        ConfigError: For an unknown name.
+
+    Source:
+        Deep residual learning, arXiv 1512.03385; in 3D as in arXiv 2201.01426, section 4.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        geometry: Geometry,
+        *,
+        zero_init_residual: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if architecture.name not in RESNETS:
+            raise ConfigError(f"Unknown ResNet {architecture.name!r}; known: {', '.join(RESNETS)}.")
+        block, depths = RESNETS[architecture.name]
+        self.architecture = architecture
+        self.checkpointing = checkpointing
+        width = architecture.width
+        self.conv1 = convolution(
+            architecture.ndim, architecture.in_channels, width, architecture.stem_kernel
+        )
+        self.norm1 = normalization(architecture.norm, architecture.ndim, width)
+        channels = [width, *(width * 2**i * block.expansion for i in range(4))]
+        for i, depth in enumerate(depths):
+            blocks = [block(architecture, channels[i], width * 2**i)]
+            blocks += [block(architecture, channels[i + 1], width * 2**i) for _ in range(depth - 1)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+        self.out_channels = tuple(channels)
+        initialize(self)
+        if zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, BasicBlock | Bottleneck):
+                    nn.init.zeros_(getattr(module, block.zero_init_norm).weight)
+        self.geometry = geometry
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The four stages."""
+        return [self.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)]  # type: ignore[misc]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Strides, pooling and dilations; assigning it touches no tensor."""
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        set_steps(self.conv1, stride=geometry.stem_stride)
+        for stage, stride, dilation in zip(
+            self.stages, geometry.stage_strides, geometry.dilations, strict=True
+        ):
+            for i, block in enumerate(stage):
+                assert isinstance(block, BasicBlock | Bottleneck)
+                block.set_steps(stride=stride if i == 0 else ONES, dilation=dilation)
+
+    @property
+    def strides(self) -> tuple[Triple, ...]:
+        """Stride of each feature map relative to the input, (depth, height, width)."""
+        return self.geometry.strides
+
+    def forward(self, volume: Tensor) -> list[Tensor]:
+        """Compute the five feature maps: the stem before pooling, then the four stages.
+
+        Raises:
+            DataError: If the volume has another number of dimensions or channels than the
+                architecture, or is too small for the geometry.
+        """
+        self._check_input(volume)
+        out = functional.relu(self.norm1(self._stem(volume)), inplace=True)
+        maps = [out]
+        if self.geometry.pool_stride is not None:
+            out = max_pool(out, stride=self.geometry.pool_stride)
+        for stage in self.stages:
+            for block in stage:
+                out = self._run(block, out)
+            maps.append(out)
+        return maps
+
+    def _check_input(self, volume: Tensor) -> None:
+        expected = self.architecture
+        if volume.ndim != expected.ndim + 2 or volume.shape[1] != expected.in_channels:
+            axes = "depth, height, width" if expected.ndim == 3 else "height, width"
+            raise DataError(
+                f"{expected.name} takes (batch, {expected.in_channels}, {axes}); found the shape "
+                f"{tuple(volume.shape)}. Photographs are first read as volumes: voxlift.lift()."
+            )
+        self.geometry.check_size(volume.shape[2:])
+
+    def _stem(self, volume: Tensor) -> Tensor:
+        """Convolve by the stem; on a thin axis as an equal 2D convolution, which is faster.
+
+        The lowering also avoids the bf16 weight gradient of a kernel deeper than its data, which
+        some CPU builds of torch return as NaN.
+        """
+        conv = self.conv1
+        thin_axis = self._thin_axis(volume)
+        if thin_axis is None:
+            stem: Tensor = conv(volume)
+            return stem
+        stem = folded_conv3d(
+            volume, conv.weight, conv.bias, stride=self.geometry.stem_stride, thin_axis=thin_axis
+        )
+        return stem.contiguous(memory_format=self._memory_format)
+
+    def _thin_axis(self, volume: Tensor) -> int | None:
+        if self.architecture.ndim != 3 or self.architecture.in_channels != 1:
+            return None
+        for axis, length in enumerate(volume.shape[2:]):
+            if length <= NUM_SLICES and self.geometry.stem_stride[axis] == 1:
+                return axis
+        return None
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        """The format that the user gave the weights with `.to(memory_format=...)`."""
+        weight = next(self.stages[0].parameters())
+        last = weight.is_contiguous(memory_format=torch.channels_last_3d)
+        return torch.channels_last_3d if last and weight.shape[1] > 1 else torch.contiguous_format
+
+    def _run(self, block: nn.Module, volume: Tensor) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            out: Tensor = checkpoint(
+                block, volume, use_reentrant=False, context_fn=lambda: _recomputation(block)
+            )
+            return out
+        out = block(volume)
+        return out
+
+
+def _recomputation(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of the first pass and of the recomputation of a checkpointed block."""
+    return nullcontext(), _frozen_statistics(block)
+
+
+@contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Let a recomputation leave the running statistics alone: the first pass has updated them."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
