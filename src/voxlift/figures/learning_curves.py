@@ -66,7 +66,9 @@ def plot_learning_curves(
         if title:
             figure.suptitle(title, x=0.01, ha="left")
         for number, (name, curves) in enumerate(panels.items()):
-            axes = figure.add_subplot(rows, columns, number + 1)
+            axes = figure.add_subplot(
+                rows, columns, number + 1, sharex=figure.axes[0] if number else None
+            )
             axes.set(xlabel="step", ylabel=name)
             for label, (steps, values) in curves.items():
                 _draw_curve(axes, steps, values, label=label, colour=colours[label])

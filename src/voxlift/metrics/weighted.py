@@ -25,7 +25,7 @@ def weighted_auroc(scores: Floats, positive: Mask, weights: Floats) -> Floats:
     Shape:
         `(cases,)`, `(cases,)`, `(resamples, cases)` -> `(resamples,)`.
     """
-    positives, negatives = _by_score(scores, positive, weights)
+    positives, negatives = weighted_score_counts(scores, positive, weights)
     outranked = np.cumsum(negatives, axis=1) - 0.5 * negatives
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     return _divide((positives * outranked).sum(axis=1), pairs)
@@ -44,7 +44,9 @@ def weighted_average_precision(scores: Floats, positive: Mask, weights: Floats) 
     Shape:
         `(cases,)`, `(cases,)`, `(resamples, cases)` -> `(resamples,)`.
     """
-    positives, negatives = (part[:, ::-1] for part in _by_score(scores, positive, weights))
+    positives, negatives = (
+        part[:, ::-1] for part in weighted_score_counts(scores, positive, weights)
+    )
     found = np.cumsum(positives, axis=1)
     called = found + np.cumsum(negatives, axis=1)
     precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
@@ -103,8 +105,12 @@ def confidence_bins(confidence: Floats, *, num_bins: int) -> Integers:
     return clipped
 
 
-def _by_score(scores: Floats, positive: Mask, weights: Floats) -> tuple[Floats, Floats]:
-    """Add up the weights of positives and of negatives at each distinct score, lowest first."""
+def weighted_score_counts(scores: Floats, positive: Mask, weights: Floats) -> tuple[Floats, Floats]:
+    """Add up the weights of positives and of negatives at each distinct score, lowest first.
+
+    Shape:
+        `(cases,)`, `(cases,)`, `(resamples, cases)` -> twice `(resamples, distinct scores)`.
+    """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
     ordered = weights[:, order]
