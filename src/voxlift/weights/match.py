@@ -1,0 +1,218 @@
+"""Lay the tensors of a weight file against those of a network, and account for every one.
+
+Nothing here changes a model or raises on a mismatch: the outcome is data, for loading to act on
+and for inspection to show.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from voxlift.core.errors import WeightsError
+
+HeadRule = Literal["same", "required", "none"]
+"""Take the file's head if it has the model's names and shapes; insist on it; or leave it."""
+
+INPUT_CONVOLUTION = "conv1.weight"
+BATCH_COUNTER = "num_batches_tracked"
+
+
+@dataclass
+class Match:
+    """What becomes of each tensor, by the model's names; see `LoadReport` for the kinds.
+
+    Args:
+        tensors: What goes into the model, in the model's shapes and dtypes.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    exact: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
+
+    def coverage(self, target: Mapping[str, Tensor], parameters: Collection[str]) -> float:
+        """Share of the named parameters that are among the tensors to load, by their numbers."""
+        total = sum(target[name].numel() for name in parameters)
+        loaded = sum(target[name].numel() for name in parameters if name in self.tensors)
+        return loaded / total if total else 0.0
+
+
+def match_tensors(
+    source: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    *,
+    prefix: str = "",
+    head: HeadRule = "same",
+    skip: Iterable[str] = (),
+) -> Match:
+    """Decide for each tensor of the file and of the model what becomes of it.
+
+    Args:
+        source: The file's tensors. Those of the backbone are bare or begin with `backbone.`.
+        target: The model's `state_dict()`.
+        prefix: What the backbone's tensors begin with in the model; everything else is its head.
+        head: What to do with the file's head.
+        skip: Tensors, or modules with all below them, to leave alone, by the model's names (the
+            prefix of the backbone may be left out).
+
+    Raises:
+        WeightsError: If an entry of `skip` names nothing in the file nor in the model.
+    """
+    source, head_names = _rename(source, prefix=prefix)
+    if prefix:
+        head_names |= {name for name in target if not name.startswith(prefix)}
+    match = Match()
+    for name in _skipped_names(skip, [*target, *source], prefix=prefix):
+        match.skipped[name] = "named by the caller"
+    of_source = {name: t for name, t in source.items() if name not in match.skipped}
+    of_target = {name: t for name, t in target.items() if name not in match.skipped}
+
+    _match_head(match, of_source, of_target, head_names=head_names, rule=head)
+    for name, wanted in of_target.items():
+        if name in head_names:
+            continue
+        if name in of_source:
+            _match_one(match, name, of_source[name], wanted, stem=prefix + INPUT_CONVOLUTION)
+        elif name.endswith(BATCH_COUNTER):
+            match.tensors[name] = torch.zeros_like(wanted)
+            match.adapted[name] = "not in the file, which is common; set to 0"
+        else:
+            match.missing[name] = "not in the file"
+    for name in of_source:
+        if name in of_target or name in head_names:
+            continue
+        if name.endswith(BATCH_COUNTER):
+            match.ignored[name] = "a counter, for which the model has no place"
+        else:
+            match.unused[name] = "the model has no such tensor"
+    return match
+
+
+def adapt_channels(kernel: Tensor, in_channels: int) -> tuple[Tensor, str] | None:
+    """Fit the kernel of the first convolution to another number of input channels.
+
+    From several channels to one the kernels are summed: on a volume whose channels are equal, the
+    function is the same. From one to several the kernel is shared out evenly: on equal channels,
+    again the same function.
+
+    Shape:
+        `(out, in, *kernel)` -> `(out, in_channels, *kernel)`.
+
+    Returns:
+        The new kernel and how it was made; None where neither number of channels is one.
+
+    Source:
+        The public code of arXiv 2201.01426 averages the channels instead, which divides the
+        response by their number.
+    """
+    found = kernel.shape[1]
+    if in_channels == 1:
+        return kernel.sum(dim=1, keepdim=True), f"{found} input channels summed into one"
+    if found == 1:
+        repeats = [1, in_channels] + [1] * (kernel.dim() - 2)
+        return (
+            kernel.repeat(repeats) / in_channels,
+            f"one input channel shared out evenly over {in_channels}",
+        )
+    return None
+
+
+def _rename(source: Mapping[str, Tensor], *, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
+    """Give the file's tensors the model's names; also return which of them belong to a head."""
+    own = "backbone."
+    if not any(name.startswith(own) for name in source):
+        return {prefix + name: tensor for name, tensor in source.items()}, set()
+    renamed, heads = {}, set()
+    for name, tensor in source.items():
+        if name.startswith(own):
+            renamed[prefix + name.removeprefix(own)] = tensor
+        else:
+            renamed[name] = tensor
+            heads.add(name)
+    return renamed, heads
+
+
+def _skipped_names(skip: Iterable[str], names: Iterable[str], *, prefix: str) -> list[str]:
+    names = list(dict.fromkeys(names))
+    found: dict[str, None] = {}
+    for entry in [skip] if isinstance(skip, str) else skip:
+        whole = {entry, prefix + entry}
+        below = tuple(f"{start}." for start in whole)
+        hits = [name for name in names if name in whole or name.startswith(below)]
+        if not hits:
+            tops = dict.fromkeys(name.removeprefix(prefix).split(".")[0] for name in names)
+            raise WeightsError(
+                f"skip names {entry!r}, which is neither in the file nor in the model; nothing "
+                f"was loaded. Name a tensor or a module, such as {', '.join(tops)}."
+            )
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+def _match_head(
+    match: Match,
+    source: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    *,
+    head_names: Collection[str],
+    rule: HeadRule,
+) -> None:
+    """Take the file's head as a whole or not at all: half a head would answer nonsense."""
+    theirs = {name: source[name] for name in source if name in head_names}
+    ours = {name: target[name] for name in target if name in head_names}
+    same = theirs.keys() == ours.keys() and all(
+        theirs[name].shape == ours[name].shape for name in ours
+    )
+    if ours and same and rule != "none":
+        for name, wanted in ours.items():
+            _match_one(match, name, theirs[name], wanted, stem=None)
+        return
+    for name, wanted in ours.items():
+        if rule == "none":
+            why = "head left as it is, as asked"
+        elif name not in theirs:
+            why = "head left as it is: the file has none such"
+        elif theirs[name].shape == wanted.shape:
+            why = "head left as it is: other parts of it do not fit"
+        else:
+            found = tuple(theirs[name].shape)
+            why = f"head left as it is: {found} in the file, {tuple(wanted.shape)} in the model"
+        (match.missing if rule == "required" else match.ignored)[name] = why
+    for name in theirs:
+        if name not in ours:
+            unused = match.unused if rule == "required" else match.ignored
+            unused[name] = "head of the file, for which the model has no place"
+
+
+def _match_one(match: Match, name: str, found: Tensor, wanted: Tensor, *, stem: str | None) -> None:
+    how = None
+    if found.shape != wanted.shape and name == stem:
+        only_channels = found.dim() == wanted.dim() and (
+            found.shape[0] == wanted.shape[0] and found.shape[2:] == wanted.shape[2:]
+        )
+        fitted = adapt_channels(found.float(), wanted.shape[1]) if only_channels else None
+        if fitted is not None:
+            found, how = fitted
+    if found.shape != wanted.shape:
+        match.missing[name] = (
+            f"shape {tuple(found.shape)} in the file, {tuple(wanted.shape)} in the model"
+        )
+        return
+    if found.is_floating_point() != wanted.is_floating_point():
+        match.missing[name] = f"{found.dtype} in the file, {wanted.dtype} in the model"
+        return
+    value = found.to(wanted.dtype)
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        match.missing[name] = f"too large for {wanted.dtype}, the model's precision"
+        return
+    match.tensors[name] = value
+    if how is None:
+        match.exact.append(name)
+    else:
+        match.adapted[name] = how

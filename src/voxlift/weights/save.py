@@ -1,0 +1,64 @@
+"""Save a network with everything that is needed to use it again."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import nn
+
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.weights.file import write_weight_file
+from voxlift.weights.header import HeadDescription, WeightHeader
+from voxlift.weights.target import find_target
+
+logger = logging.getLogger(__name__)
+
+
+def save_weights(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    head: HeadDescription | None = None,
+    provenance: Mapping[str, JsonValue] | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+    half: bool = False,
+) -> Path:
+    """Save a backbone, or a model that holds one, with a description of itself.
+
+    The file appears in one step; one that stands there already is replaced.
+
+    Args:
+        model: A backbone, or a model with a `.backbone`. Give `model.backbone` to leave its head.
+        path: A name that ends in `.safetensors`.
+        preprocessing: What was done to the input, to be done again at prediction.
+        head: What the part behind the backbone answers.
+        provenance: Where the numbers come from: data, recipe, command, seed, accuracy, date. Keep
+            patients' names, numbers and dates out of it.
+        licence: Under what terms the weights may be used.
+        citation: What to cite.
+        half: Store kernels and matrices as float16, at half the size.
+
+    Returns:
+        The path.
+
+    Raises:
+        WeightsError: If the model holds no backbone, or NaN or infinite numbers.
+        DataError: If the file cannot be written.
+    """
+    target = find_target(model)
+    header = WeightHeader(
+        architecture=target.architecture,
+        geometry=target.geometry,
+        preprocessing=preprocessing,
+        head=head,
+        provenance=dict(provenance or {}),
+        licence=licence,
+        citation=citation,
+    )
+    path = Path(path)
+    write_weight_file(path, target.state, header, half=half)
+    logger.info("Saved %d tensors to %s", len(target.state), path)
+    return path
