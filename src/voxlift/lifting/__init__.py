@@ -1,6 +1,6 @@
 """The paper's idea: images read as thin volumes, and 3D layers computed as 2D ones."""
 
 from voxlift.lifting.fold import fold_weight, folded_conv3d
-from voxlift.lifting.image_to_volume import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, lift
+from voxlift.lifting.image_to_volume import lift
 
-__all__ = ["PHOTOGRAPH_MEAN", "PHOTOGRAPH_STD", "fold_weight", "folded_conv3d", "lift"]
+__all__ = ["fold_weight", "folded_conv3d", "lift"]

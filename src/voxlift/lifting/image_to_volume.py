@@ -7,8 +7,6 @@ from voxlift.core.errors import DataError
 from voxlift.core.types import Images, LiftedImages
 
 NUM_SLICES = 3
-PHOTOGRAPH_MEAN = 114.495
-PHOTOGRAPH_STD = 57.63
 
 
 def lift(

@@ -1,0 +1,99 @@
+"""Optimizers and learning-rate schedules, from a config."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from voxlift.core.errors import ConfigError
+
+
+class OptimizationConfig(BaseModel):
+    """How the weights are moved.
+
+    Args:
+        optimizer: Update rule.
+        lr: Highest learning rate of the run (no unit; for the whole batch size given).
+        momentum: Momentum of SGD, or the first beta of Adam.
+        nesterov: Use Nesterov's momentum with SGD.
+        weight_decay: L2 penalty (SGD, Adam) or decoupled decay (AdamW).
+        decay_norms: Decay biases and the weights of norms too, as the paper's recipes do.
+        schedule: Course of the learning rate over the steps of the run: `cosine` to 0, `linear` to
+            0, `milestones` (a tenth at each), or `constant`.
+        warmup: Share of the steps, 0 to 1, in which the rate climbs linearly from 0.
+        milestones: Shares of the steps, 0 to 1, at which `milestones` divides the rate by ten.
+        gradient_clip: Largest norm of the gradient; 0 for no clipping.
+        label_smoothing: Share of each label, 0 to 1, that is spread over all classes.
+        ema_decay: Decay of an exponential moving average of the weights, for each step; 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=1e-4, ge=0)
+    decay_norms: bool = True
+    schedule: Literal["cosine", "linear", "milestones", "constant"] = "cosine"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    milestones: tuple[float, ...] = ()
+    gradient_clip: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+
+
+ParameterGroup = dict[str, float | list[nn.Parameter]]
+
+
+def build_optimizer(
+    model: nn.Module, config: OptimizationConfig, *, lr_factor: Callable[[str], float] | None = None
+) -> torch.optim.Optimizer:
+    """Make the optimizer for all parameters that require a gradient.
+
+    Args:
+        model: The network.
+        config: What to build.
+        lr_factor: Share of the learning rate for a parameter, by its name; 1 for all if None.
+
+    Raises:
+        ConfigError: If no parameter requires a gradient.
+    """
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim > 1 or config.decay_norms else 0.0
+            factor = lr_factor(name) if lr_factor else 1.0
+            grouped.setdefault((decay, factor), []).append(parameter)
+    if not grouped:
+        raise ConfigError("No parameter of the network is left to be trained.")
+    groups: list[ParameterGroup] = [
+        {"params": parameters, "weight_decay": decay, "lr": config.lr * factor}
+        for (decay, factor), parameters in grouped.items()
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
+        )
+    rule = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return rule(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def schedule_factor(step: int, *, num_steps: int, config: OptimizationConfig) -> float:
+    """Share of the highest learning rate at a step, counted from 0."""
+    warmup_steps = round(config.warmup * num_steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, num_steps - warmup_steps))
+    match config.schedule:
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        case "linear":
+            return 1 - progress
+        case "milestones":
+            return float(0.1 ** sum(step >= share * num_steps for share in config.milestones))
+        case "constant":
+            return 1.0

@@ -1,0 +1,182 @@
+"""The Lightning Trainer, as every run of Voxlift sets it up."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from voxlift.config import RunConfig
+from voxlift.core.errors import ConfigError
+from voxlift.training.guards import (
+    FiniteGradientGuard,
+    FiniteLossGuard,
+    GracefulInterrupt,
+    StopRun,
+    Throughput,
+)
+from voxlift.training.hardware import choose_device, choose_precision
+from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
+from voxlift.training.metrics_file import MetricsFile
+from voxlift.training.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The metric by which the best checkpoint is chosen.
+
+    Args:
+        name: Name of the metric, such as `val/top1`.
+        higher_is_better: Which way is up.
+    """
+
+    name: str
+    higher_is_better: bool = True
+
+
+def count_steps(config: RunConfig, *, batches_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    if config.steps is not None:
+        return config.steps
+    return config.epochs * -(-batches_per_epoch // (config.accumulate * config.machine.devices))
+
+
+def train(
+    task: L.LightningModule,
+    train_loader: Any,
+    val_loader: Any,
+    *,
+    config: RunConfig,
+    folder: RunFolder,
+    monitor: Monitor,
+    num_steps: int,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> bool:
+    """Train a task in its run folder until its steps are done or it is interrupted.
+
+    Args:
+        task: What to train.
+        train_loader: Batches of one epoch; resumable.
+        val_loader: Validation batches.
+        config: The run.
+        folder: Where checkpoints and metrics go.
+        monitor: What the best checkpoint is chosen by.
+        num_steps: Optimizer steps of the whole run.
+        resume: Go on from the last checkpoint.
+        callbacks: More callbacks, such as an early stop.
+
+    Returns:
+        Whether the run is finished; False if the user interrupted it.
+
+    Raises:
+        ConfigError: If there is no checkpoint to resume from, if the loss stops being finite, or
+            if memory runs out; the message says what to do.
+    """
+    checkpoint = _read_checkpoint(folder) if resume else None
+    trainer = _build_trainer(
+        config, folder, monitor, num_steps=num_steps, checkpoint=checkpoint, more=callbacks
+    )
+    try:
+        trainer.fit(
+            task,
+            train_loader,
+            val_loader,
+            ckpt_path=folder.last_checkpoint if resume else None,
+            weights_only=True,
+        )
+    except StopRun:
+        logger.info("Interrupted at step %d; go on with --resume.", trainer.global_step)
+        return False
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise explain_out_of_memory(task, train_loader, config) from error
+    trainer.save_checkpoint(folder.last_checkpoint)
+    return True
+
+
+def _read_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    if not folder.last_checkpoint.is_file():
+        raise ConfigError(
+            f"There is no checkpoint to resume from in {folder.checkpoints}; the run stopped "
+            "before its first. Start it anew with --overwrite."
+        )
+    loaded: dict[str, Any] = torch.load(
+        folder.last_checkpoint, map_location="cpu", weights_only=True
+    )
+    return loaded
+
+
+def _build_trainer(
+    config: RunConfig,
+    folder: RunFolder,
+    monitor: Monitor,
+    *,
+    num_steps: int,
+    checkpoint: dict[str, Any] | None,
+    more: Sequence[Callback],
+) -> L.Trainer:
+    device = choose_device(config.machine)
+    step = checkpoint["global_step"] if checkpoint else None
+    callbacks: list[Callback] = [
+        FiniteLossGuard(),
+        FiniteGradientGuard(),
+        GracefulInterrupt(str(folder.last_checkpoint)),
+        LearningRateMonitor("step"),
+        Throughput(),
+        *more,
+    ]
+    if config.optimization.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.optimization.ema_decay))
+    callbacks += [
+        ModelCheckpoint(
+            folder.checkpoints,
+            filename="best",
+            monitor=monitor.name,
+            mode="max" if monitor.higher_is_better else "min",
+            enable_version_counter=False,
+        ),
+        ModelCheckpoint(
+            folder.checkpoints,
+            filename="last",
+            every_n_train_steps=config.checkpoint_steps,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        ),
+    ]
+    if sys.stderr.isatty():
+        callbacks.append(RichProgressBar())
+    return L.Trainer(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=config.machine.devices,
+        precision=choose_precision(config.machine, device),
+        max_steps=num_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.optimization.gradient_clip or None,
+        callbacks=callbacks,
+        logger=[
+            MetricsFile(folder.metrics, resume_step=step),
+            TensorBoardLogger(folder.path, name="", version="tensorboard"),
+        ],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+    )

@@ -1,0 +1,152 @@
+"""Callbacks that keep a run safe: against NaN, against Ctrl-C, and by saying how fast it goes."""
+
+import logging
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from voxlift.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(ConfigError):
+    """The loss has become NaN or infinite."""
+
+
+class FiniteLossGuard(Callback):
+    """Stop the run at the first loss that is not finite, before a bad step is kept."""
+
+    def on_before_backward(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
+    ) -> None:
+        """Check the loss of the step.
+
+        Raises:
+            NonFiniteLossError: With step, learning rate, and what to try.
+        """
+        del pl_module
+        if torch.isfinite(loss):
+            return
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        raise NonFiniteLossError(
+            f"The loss became {loss.item()} at step {trainer.global_step} (learning rate "
+            f"{rate:.3g}). Try a smaller --lr, --warmup 0.05, --gradient-clip 1 or --precision "
+            "fp32, and look for NaN in the data. The last checkpoint was saved before this step."
+        )
+
+
+class FiniteGradientGuard(Callback):
+    """Stop the run before weights are changed by a gradient that is not finite.
+
+    A finite loss can have a gradient that is not (a bf16 kernel gone wrong, an overflow); once it
+    is stepped along, every later loss is NaN and the cause is gone.
+    """
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Check the gradient of every parameter, unless fp16 loss scaling does so itself.
+
+        Raises:
+            NonFiniteLossError: With the first parameters concerned, the step and what to try.
+        """
+        if trainer.precision == "16-mixed":
+            return
+        named = [(n, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
+        norms = torch._foreach_norm([gradient for _, gradient in named])
+        if torch.isfinite(torch.stack(norms)).all():
+            return
+        bad = [n for (n, _), norm in zip(named, norms, strict=True) if not torch.isfinite(norm)]
+        raise NonFiniteLossError(
+            f"The gradient became NaN or infinite at step {trainer.global_step} (learning rate "
+            f"{optimizer.param_groups[0]['lr']:.3g}) in {len(bad)} of {len(named)} parameters, "
+            f"first {bad[0]}. Try --precision fp32, a smaller --lr or --gradient-clip 1. The last "
+            "checkpoint was saved before this step."
+        )
+
+
+class GracefulInterrupt(Callback):
+    """On Ctrl-C finish the step, leave a checkpoint and stop; a second Ctrl-C stops at once.
+
+    Args:
+        checkpoint: Where the checkpoint is written.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+        self.interrupted = False
+        self._previous: Any = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen for Ctrl-C, where this process may."""
+        del trainer, pl_module
+        try:
+            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        except ValueError:  # not the main thread: its owner handles Ctrl-C
+            self._previous = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        logger.warning("Stopping after this step; the run can be resumed. Ctrl-C again: at once.")
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Save and stop once interrupted."""
+        if self.interrupted and not trainer.should_stop:
+            trainer.save_checkpoint(self.checkpoint)
+            raise StopRun
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give Ctrl-C back to whom it belonged."""
+        del trainer, pl_module, stage
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+
+class StopRun(BaseException):  # noqa: N818 - not an error: the user asked for it
+    """Leave the training loop at once; the checkpoint is written."""
+
+
+class Throughput(Callback):
+    """Show samples per second in the progress bar and log them once an epoch."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._seconds = 0.0
+        self._started = 0.0
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Count the batch."""
+        del trainer, outputs, batch_idx
+        self._seconds += time.perf_counter() - self._started
+        self._samples += len(batch["label"])
+        rate = self._samples / self._seconds
+        pl_module.log("images/s", rate, prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch's mean and start anew."""
+        del trainer
+        if self._seconds:
+            pl_module.log("train/samples_per_second", self._samples / self._seconds)
+        self._samples, self._seconds = 0, 0.0

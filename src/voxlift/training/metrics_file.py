@@ -1,0 +1,74 @@
+"""`metrics.jsonl`: one number a line, readable while the run goes on."""
+
+import json
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsFile(Logger):
+    """Append each metric as `{"step", "epoch", "split", "name", "value"}`.
+
+    Metrics are named `split/name`. Lines behind the step at which a run is resumed are dropped, so
+    that no step stands twice.
+
+    Args:
+        path: The file.
+        resume_step: Step of the checkpoint that the run goes on from; None for a new run.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = path
+        if resume_step is not None and path.exists():
+            kept = [line for line in read_metrics(path) if line["step"] < resume_step]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Version of the run; there is one run a folder."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Ignore them: `config.yaml` has the config."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append the metrics of one step."""
+        metrics = dict(metrics)
+        epoch = metrics.pop("epoch", None)
+        lines = []
+        for key, value in metrics.items():
+            split, _, name = key.rpartition("/")
+            lines.append(
+                {
+                    "step": step,
+                    "epoch": None if epoch is None else int(epoch),
+                    "split": split or "train",
+                    "name": name,
+                    "value": value if math.isfinite(value) else None,
+                }
+            )
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a `metrics.jsonl`; a last line that was cut off is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,183 @@
+"""The run folder: what a run leaves behind, and the guard against losing an earlier one."""
+
+import json
+import logging
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import yaml
+
+from voxlift.config import RunConfig
+from voxlift.core.errors import ConfigError
+from voxlift.core.files import write_text
+
+FREE_TO_CHANGE = ("epochs", "machine", "out")
+"""Settings that a resumed run may change: how long it goes on, and where it is computed."""
+
+
+class RunFolder:
+    """Names of the files in a run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.model = path / "model.safetensors"
+        self.figures = path / "figures"
+        self.log = path / "log.txt"
+        self.environment = path / "environment.json"
+
+
+def open_run_folder(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+    """Make the run folder, or check that a run can be resumed in it.
+
+    Args:
+        config: Config of the run; it is written to the folder.
+        resume: Go on with the run that the folder holds.
+        overwrite: Delete what the folder holds.
+
+    Raises:
+        ConfigError: If the folder is not empty and neither flag is given, if there is nothing to
+            resume, or if the config differs from the one that the run was started with.
+        DataError: If the folder cannot be written to.
+    """
+    folder = RunFolder(config.out)
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ConfigError(f"{folder.path} is a file; choose a folder with --out.")
+    if resume:
+        _check_resumable(folder, config)
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        if not overwrite:
+            raise ConfigError(
+                f"The run folder {folder.path} is not empty. Go on with its run (--resume), "
+                "replace it (--overwrite), or choose another folder with --out."
+            )
+        _remove_run(folder)
+    write_text(folder.config, to_yaml(config))
+    write_text(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
+    folder.checkpoints.mkdir(exist_ok=True)
+    folder.figures.mkdir(exist_ok=True)
+    return folder
+
+
+def _remove_run(folder: RunFolder) -> None:
+    """Delete an earlier run, but never a folder that is not one."""
+    if not folder.config.is_file():
+        raise ConfigError(
+            f"{folder.path} is not empty and holds no run (there is no config.yaml), so "
+            "--overwrite will not delete it. Choose another folder with --out."
+        )
+    shutil.rmtree(folder.path)
+
+
+def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
+    if not folder.config.is_file():
+        raise ConfigError(
+            f"There is no run to resume in {folder.path}: config.yaml is missing. "
+            "Leave out --resume to start one."
+        )
+    changes = config_differences(load_yaml(folder.config), config.model_dump(mode="json"))
+    if changes:
+        raise ConfigError(
+            f"The run in {folder.path} was started with another config, so it cannot be resumed:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\nOnly epochs, device and workers may change. Use the old values, or start a new run "
+            "with --out."
+        )
+
+
+def config_differences(old: dict[str, object], new: dict[str, object], prefix: str = "") -> list[str]:
+    """List the settings that differ, but for those a resumed run may change."""
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if before == after or (not prefix and key in FREE_TO_CHANGE):
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += config_differences(before, after, f"{prefix}{key}.")
+        else:
+            changes.append(f"{prefix}{key}: was {before!r}, is {after!r}")
+    return changes
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Write a config out so that `--config FILE` runs it again."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_yaml(path: Path) -> dict[str, object]:
+    """Read a config file.
+
+    Raises:
+        ConfigError: If it is missing or not a YAML mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config {path} is not YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"The config {path} is not a mapping of settings; found {loaded!r:.80}.")
+    return loaded
+
+
+def describe_environment() -> dict[str, object]:
+    """Machine, versions and command of this process; no user or host names."""
+    packages = ("voxlift", "torch", "torchvision", "lightning", "monai", "numpy", "SimpleITK")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cores": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": versions,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def processor_name() -> str:
+    """Name of the CPU as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send what Voxlift logs to a file as well, for as long as the block lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("voxlift")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
