@@ -24,35 +24,33 @@ ChannelsLast = UInt8[np.ndarray, "batch height width 3"]
 class ImageAugmentation(BaseModel):
     """Random changes to training photographs; the defaults are ImageNet's usual ones.
 
-    Crops: `random-resized` takes a random part (`area`, `ratio`) and scales it to the size asked
-    for; `pad` shifts the image by up to `pad_pixels` either way, mirroring it at its borders;
-    `none` takes the centre.
+    Args:
+        crop: `random-resized` takes a random part (`area`, `ratio`) and scales it to the size
+            asked for; `pad` shifts the image by up to `pad_pixels` either way, mirroring it at its
+            borders; `none` takes the centre.
+        area: Smallest and largest share of the image's area in a crop.
+        ratio: Smallest and largest width over height of a crop.
+        pad_pixels: Largest shift of `pad`, in pixels of the stored image.
+        center_fraction: Share of the shorter side that `none` keeps (0.875: crop 224 out of 256).
+        flip_probability: Of a left-right flip.
+        brightness: 0.4 means a random factor from 0.6 to 1.4.
+        contrast: As brightness, about the image's mean grey.
+        saturation: As brightness, about each pixel's grey.
+        erase_probability: Of blanking a square of 2 to 33 % of the image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop: Literal["random-resized", "pad", "none"] = "random-resized"
-    area: tuple[float, float] = Field(
-        default=(0.08, 1.0), description="Smallest and largest share of the image's area in a crop."
-    )
-    ratio: tuple[float, float] = Field(
-        default=(3 / 4, 4 / 3), description="Smallest and largest width : height of a crop."
-    )
-    pad_pixels: int = Field(default=4, ge=0, description="Largest shift of `pad`, in pixels.")
-    center_fraction: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the shorter side that `none` keeps."
-    )
-    flip_probability: float = Field(default=0.5, ge=0, le=1, description="Of a left-right flip.")
-    brightness: float = Field(default=0.0, ge=0, lt=1, description="0.4: factors from 0.6 to 1.4.")
-    contrast: float = Field(
-        default=0.0, ge=0, lt=1, description="As brightness, about the mean grey."
-    )
-    saturation: float = Field(
-        default=0.0, ge=0, lt=1, description="As brightness, about each grey."
-    )
-    erase_probability: float = Field(
-        default=0.0, ge=0, le=1, description="Of blanking a square of 2 to 33 % of the image."
-    )
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad_pixels: int = Field(default=4, ge=0)
+    center_fraction: float = Field(default=1.0, gt=0, le=1)
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
+    brightness: float = Field(default=0.0, ge=0, lt=1)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+    saturation: float = Field(default=0.0, ge=0, lt=1)
+    erase_probability: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check_ranges(self) -> "ImageAugmentation":
@@ -78,14 +76,19 @@ class Box:
     width: float
 
 
-def draft_size(augmentation: ImageAugmentation, draws: npt.NDArray[np.float64], size: int) -> int:
-    """Tell how short an image's shorter side may be so that its crop need not be enlarged."""
-    share = 1.0
-    if augmentation.crop == "none":
-        share = augmentation.center_fraction
-    elif augmentation.crop == "random-resized":
+def draft_size(
+    augmentation: ImageAugmentation, draws: npt.NDArray[np.float64], size: int
+) -> int | None:
+    """Tell how short an image's shorter side may be so that its crop need not be enlarged.
+
+    None for `pad`, which counts in pixels of the stored image.
+    """
+    if augmentation.crop == "pad":
+        return None
+    share = augmentation.center_fraction
+    if augmentation.crop == "random-resized":
         area, ratio = _area_and_ratio(augmentation, draws)
-        share = np.sqrt(area * min(ratio, 1 / ratio))
+        share = float(np.sqrt(area * min(ratio, 1 / ratio)))
     return int(np.ceil(size / share))
 
 

@@ -1,8 +1,6 @@
 """Batches of photographs: decoded once where the set fits into memory, else in the workers."""
 
-import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +26,11 @@ from voxlift.data.image_augmentation import (
     resize_crop,
     shift_indices,
 )
+from voxlift.data.image_cache import ImageCache
 from voxlift.data.image_source import ImageSource
 from voxlift.data.images import RgbImage
 
-logger = logging.getLogger(__name__)
-
 ImageBatch = dict[str, Tensor]
-
-_NUM_PROBED = 32
-_NUM_READERS = 4
 
 
 def image_loader(
@@ -89,7 +83,7 @@ def image_loader(
     )
     dataset = _ImageBatches(
         source,
-        cache=_decode_all(source, max_bytes=int(cache_gb * 1e9)),
+        cache=ImageCache.of(source, max_bytes=int(cache_gb * 1e9)),
         size=size,
         augmentation=augmentation,
         seed=seed,
@@ -104,13 +98,12 @@ class _ImageBatches:
         self,
         source: ImageSource,
         *,
-        cache: Tensor | None,
+        cache: ImageCache | None,
         size: int | Callable[[int], int],
         augmentation: ImageAugmentation,
         seed: int,
     ) -> None:
         self._source = source
-        # A tensor, for worker processes that do not inherit memory share tensors, not arrays.
         self._cache = cache
         self._size = size
         self._augmentation = augmentation
@@ -127,8 +120,9 @@ class _ImageBatches:
         if size < 1:
             raise ConfigError(f"The image size is {size} in epoch {epoch}; it must be positive.")
         draws = sample_uniforms(self._seed, epoch=epoch, indices=indices, num_draws=NUM_DRAWS)
-        if self._can_gather(size):
-            images = self._gather(indices, draws)
+        stacked = None if self._cache is None else self._cache.stacked
+        if stacked is not None and self._only_moves_pixels(stacked, size):
+            images = self._gather(stacked, indices, draws)
         else:
             images = np.stack(
                 [
@@ -145,26 +139,24 @@ class _ImageBatches:
             "index": torch.from_numpy(indices),
         }
 
-    def _can_gather(self, size: int) -> bool:
-        """Whether pixels only move, all at once, without being scaled."""
-        return (
-            self._cache is not None
-            and self._cache.shape[1:3] == (size, size)
-            and self._augmentation.crop != "random-resized"
-            and (self._augmentation.crop == "pad" or self._augmentation.center_fraction == 1)
+    def _only_moves_pixels(self, stacked: ChannelsLast, size: int) -> bool:
+        """Whether the whole batch can be cropped and flipped at once, for nothing is scaled."""
+        return stacked.shape[1:3] == (size, size) and (
+            self._augmentation.crop == "pad"
+            or (self._augmentation.crop == "none" and self._augmentation.center_fraction == 1)
         )
 
-    def _gather(self, indices: npt.NDArray[np.int64], draws: Draws) -> ChannelsLast:
-        assert self._cache is not None
-        cache = self._cache.numpy()
-        rows, columns = shift_indices(self._augmentation, draws, *cache.shape[1:3])
+    def _gather(
+        self, stacked: ChannelsLast, indices: npt.NDArray[np.int64], draws: Draws
+    ) -> ChannelsLast:
+        rows, columns = shift_indices(self._augmentation, draws, *stacked.shape[1:3])
         flipped = flips(self._augmentation, draws)
         columns[flipped] = columns[flipped, ::-1]
-        return cache[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return stacked[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
 
     def _read_one(self, index: int, draws: npt.NDArray[np.float64], size: int) -> RgbImage:
         if self._cache is not None:
-            image = self._cache[index].numpy()
+            image = self._cache[index]
         else:
             needed = draft_size(self._augmentation, draws, size)
             image = self._source.read(index, draft_size=needed)
@@ -174,29 +166,6 @@ class _ImageBatches:
             centre = ImageAugmentation.for_evaluation()
             return resize_crop(image, crop_box(centre, draws, *image.shape[:2]), size)
         return resize_crop(image, crop_box(self._augmentation, draws, *image.shape[:2]), size)
-
-
-def _decode_all(source: ImageSource, *, max_bytes: int) -> Tensor | None:
-    """Decode a set of images of one size into one array, if it fits.
-
-    Returns:
-        `(images, height, width, 3)`, or None where the images differ in size or take too much.
-    """
-    probes = np.linspace(0, len(source) - 1, min(_NUM_PROBED, len(source))).astype(int)
-    shape = source.read(0).shape
-    if len(source) * int(np.prod(shape)) > max_bytes:
-        return None
-    if any(source.read(int(index)).shape != shape for index in probes):
-        return None
-    images = np.empty((len(source), *shape), dtype=np.uint8)
-    with ThreadPoolExecutor(_NUM_READERS) as readers:
-        for index, image in enumerate(readers.map(source.read, range(len(source)))):
-            if image.shape != shape:
-                readers.shutdown(cancel_futures=True)
-                return None
-            images[index] = image
-    logger.info("Decoded %s into %.2f GB of memory.", source.describe(), images.nbytes / 1e9)
-    return torch.from_numpy(images)
 
 
 def _as_it_is(batch: ImageBatch) -> ImageBatch:

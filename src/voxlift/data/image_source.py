@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,6 +14,8 @@ import numpy.typing as npt
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.randomness import numpy_generator
 from voxlift.data.images import IMAGE_SUFFIXES, RgbImage, read_image
+from voxlift.data.photographs import PhotographSource
+from voxlift.data.torchvision_source import PUBLIC_SETS, TorchvisionSource
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +23,7 @@ Split = Literal["train", "val"]
 
 # The folders that hold a validation split, the first that exists counts.
 VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
+_NUM_THREADS = 4
 
 
 class ImageSource(Protocol):
@@ -144,17 +149,21 @@ def open_images(
     split: Split,
     seed: int = 0,
     val_fraction: float = 0.1,
+    download: bool = False,
     skip_bad: bool = False,
 ) -> ImageSource:
     """Open the training or the validation part of a set of labelled photographs.
 
     Args:
-        data: A folder with one subfolder a class, or with `train/` and `val/` (or `test/`) in
-            that form. Where there is no validation folder, a share of each class is held out.
+        data: A name in `NAMED_SETS`; or a folder with one subfolder a class, or with `train/` and
+            `val/` (or `test/`) in that form. Where a folder has no validation part, a share of
+            each class is held out. `./NAME` is a folder, whatever its name.
         split: Which part.
-        seed: Chooses the images that are held out.
+        seed: Chooses the images that are held out, and the crops of `photographs`.
         val_fraction: The share of each class that is held out, at least one image of each.
-        skip_bad: Whether to read every file first, and to list and leave out unreadable ones.
+        download: Whether to download a named set that is not there yet.
+        skip_bad: Whether to read every file of a folder first, and to list and leave out
+            unreadable ones.
 
     Raises:
         ConfigError: If `val_fraction` is not between 0 and 1.
@@ -162,12 +171,34 @@ def open_images(
     """
     if not 0 < val_fraction < 1:
         raise ConfigError(f"val_fraction is {val_fraction}; it must lie between 0 and 1.")
+    # A path drops the leading "./" by which a folder can be told from a name.
+    if isinstance(data, str) and data in NAMED_SETS:
+        return NAMED_SETS[data](split=split, seed=seed, download=download)
     folder = Path(data)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder.")
+        raise DataError(
+            f"{data} is neither a folder nor the name of a data set. "
+            f"The names are: {', '.join(sorted(NAMED_SETS))}."
+        )
     return _open_folder(
         folder, split=split, seed=seed, val_fraction=val_fraction, skip_bad=skip_bad
     )
+
+
+def _open_photographs(*, split: Split, seed: int, download: bool) -> ImageSource:
+    del download
+    return PhotographSource(split, num_crops=8000 if split == "train" else 1000, seed=seed)
+
+
+def _open_public(name: str, *, split: Split, seed: int, download: bool) -> ImageSource:
+    del seed
+    return TorchvisionSource(name, split=split, download=download)
+
+
+NAMED_SETS: dict[str, Callable[..., ImageSource]] = {
+    "photographs": _open_photographs,
+    **{name: partial(_open_public, name) for name in PUBLIC_SETS},
+}
 
 
 def _open_folder(
@@ -182,7 +213,7 @@ def _open_folder(
     )
     if train == folder or validation is None:
         source = FolderSource(train, skip_bad=skip_bad)
-        indices = _held_out(source.labels, split=split, seed=seed, val_fraction=val_fraction)
+        indices = _held_out(source, split=split, seed=seed, val_fraction=val_fraction)
         return SubsetSource(source, indices=indices)
     if split == "train":
         return FolderSource(train, skip_bad=skip_bad)
@@ -190,19 +221,19 @@ def _open_folder(
 
 
 def _held_out(
-    labels: npt.NDArray[np.int64], *, split: Split, seed: int, val_fraction: float
+    source: ImageSource, *, split: Split, seed: int, val_fraction: float
 ) -> npt.NDArray[np.int64]:
     """Choose the images of one split, the same share of each class."""
-    chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    chosen = np.zeros(len(source), dtype=bool)
+    for label, name in enumerate(source.class_names):
+        members = np.flatnonzero(source.labels == label)
         if len(members) < 2:
             raise DataError(
-                f"Class number {label} has one image only, so none can be held out for "
-                "validation. Add images, or give a validation folder."
+                f"The class {name} has one image only, so none can be held out for validation. "
+                "Add images, or put a train/ and a val/ folder with class folders into the data."
             )
         count = min(max(1, round(len(members) * val_fraction)), len(members) - 1)
-        order = numpy_generator(seed, "hold-out", int(label)).permutation(len(members))
+        order = numpy_generator(seed, "hold-out", label).permutation(len(members))
         chosen[members[order[:count]]] = True
     return np.flatnonzero(chosen if split == "val" else ~chosen)
 
@@ -238,12 +269,16 @@ def _unreadable(folder: Path, error: OSError) -> DataError:
 
 def _readable(files: list[Path]) -> list[Path]:
     """Read every file, and log and leave out those that cannot be."""
-    good: list[Path] = []
-    for path in files:
-        try:
-            read_image(path, draft_size=32)
-        except DataError as error:
-            logger.warning("Skipped: %s", error)
-        else:
-            good.append(path)
-    return good
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        problems = list(threads.map(_problem, files))
+    for problem in filter(None, problems):
+        logger.warning("Skipped: %s", problem)
+    return [path for path, problem in zip(files, problems, strict=True) if problem is None]
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        read_image(path, draft_size=32)
+    except DataError as error:
+        return str(error)
+    return None

@@ -2,14 +2,15 @@
 
 import math
 import struct
-import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from voxlift.core.errors import DataError
 
@@ -18,8 +19,12 @@ RgbImage = UInt8[np.ndarray, "height width 3"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 180_000_000
 
-# Phones write MPO, a JPEG with further pictures behind it, under the name .jpg.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
+# Formats are told by their first bytes: `Image.open` has a size limit of its own, which warns.
+_READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"RIFF": WebPImageFile,
+}
 # What Pillow's decoders raise on damaged files.
 _DECODING_ERRORS = (
     OSError,
@@ -31,6 +36,16 @@ _DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
+# How an EXIF orientation is undone.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _REMEDY = "Replace or remove the file, or leave out unreadable files with --skip-bad."
 
 
@@ -57,50 +72,50 @@ def read_image(
         DataError: If the file cannot be read, is no image or is too large.
     """
     try:
-        with _open(path) as image:
-            width, height = image.size
-            if width * height <= max_pixels:
-                return _decode(image, draft_size=draft_size)
-        found = f"{width} x {height} pixels"
-    except (Image.DecompressionBombError, MemoryError) as error:
-        found = str(error)
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{path} is not a JPEG, PNG or WebP image, whatever its name says. {_REMEDY}"
-        ) from error
+        with Path(path).open("rb") as file:
+            start = file.read(12)
+            file.seek(0)
+            for magic, reader in _READERS.items():
+                if start.startswith(magic):
+                    with reader(file) as image:
+                        width, height = image.size
+                        if width * height <= max_pixels:
+                            return _decode(image, draft_size=draft_size)
+                    problem = (
+                        f"is too large to decode safely: {width} x {height} pixels; at most "
+                        f"{max_pixels:,} are read. Scale it down first"
+                    )
+                    break
+            else:
+                problem = "is empty" if not start else "is not a JPEG, PNG or WebP image inside"
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist. Check the path.") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory. Scale it down first.") from error
     except _DECODING_ERRORS as error:
         raise DataError(f"{path} is damaged or cannot be read: {error}. {_REMEDY}") from error
-    raise DataError(
-        f"{path} is too large to decode safely: {found}; at most {max_pixels:,} pixels are read. "
-        "Scale it down first, or leave it out with --skip-bad."
-    )
+    raise DataError(f"{path} {problem}. {_REMEDY}")
 
 
-def _open(path: str | Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # The size has a bound of its own here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=_FORMATS)
-
-
-def _decode(image: Image.Image, *, draft_size: int | None) -> RgbImage:
+def _decode(image: ImageFile.ImageFile, *, draft_size: int | None) -> RgbImage:
     width, height = image.size
     if draft_size is not None:
         share = draft_size / min(width, height)
         image.draft(None, (math.ceil(width * share), math.ceil(height * share)))
-    return _as_rgb(ImageOps.exif_transpose(image))
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    rgb = _as_rgb(image)
+    if orientation in _UPRIGHT:
+        return np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
+    return rgb
 
 
 def _as_rgb(image: Image.Image) -> RgbImage:
     if image.mode.startswith("I"):
-        grey: npt.NDArray[np.uint8] = np.rint(
-            np.asarray(image).astype(np.float32).clip(0, 65535) / 257
-        ).astype(np.uint8)
+        values = np.asarray(image).astype(np.float32)
+        grey: UInt8[np.ndarray, "height width"] = np.rint(values / 257).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        colours = image.convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        return np.array(Image.alpha_composite(white, colours).convert("RGB"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
