@@ -15,8 +15,9 @@ import numpy as np
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
 from voxlift.data.dicom import holds_dicom, read_dicom_series
+from voxlift.data.nifti import check_nifti, read_nifti
 from voxlift.data.volume import Volume
-from voxlift.data.volume_integrity import check_meta, check_nifti, check_nrrd, check_size
+from voxlift.data.volume_integrity import check_meta, check_nrrd, check_size
 
 __all__ = ["Volume", "is_volume_path", "read_volume", "write_volume"]
 
@@ -147,6 +148,8 @@ def _read_file(path: Path) -> Volume:
         raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out (--skip-bad).")
     if suffix in _NUMPY_SUFFIXES:
         return _read_numpy(path, suffix)
+    if suffix in (".nii", ".nii.gz"):
+        return read_nifti(path)
     _CHECKS[suffix](path)
     return _read_simpleitk(path)
 
