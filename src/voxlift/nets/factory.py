@@ -1,28 +1,126 @@
 """Backbones and models by name: the one place where networks meet weight files."""
 
+from torch import nn
 
-
-from voxlift.core.architecture import Architecture
-from voxlift.core.geometry import Geometry
+from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.backbone import Backbone
+from voxlift.core.errors import ConfigError, WeightsError
+from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.nets.classifier import Classifier
 from voxlift.nets.resnet import RESNETS, ResNet
+from voxlift.weights.file import WeightFile
+from voxlift.weights.load import load_weights
+from voxlift.weights.source import Source, read_source
+
+SCRATCH = "scratch"
+DEFAULT_GEOMETRY = "pretrain"
+
+BACKBONES: dict[str, type[ResNet]] = dict.fromkeys(RESNETS, ResNet)
+"""Every backbone by name. A new family is one file with its class and its names here."""
+
+MODELS: dict[str, type[Classifier]] = {"classify": Classifier}
+"""Every task that has a model. A new one is one file with its class and one line here."""
 
 
 def list_backbones() -> list[str]:
     """Names that `create_backbone` knows."""
-    return list(RESNETS)
+    return list(BACKBONES)
 
 
-def build_backbone(
-    architecture: Architecture,
-    geometry: Geometry,
+def create_backbone(
+    name: str,
     *,
+    geometry: str | Geometry | None = None,
+    in_channels: int = 1,
+    width: int | None = None,
+    stem: int | None = None,
+    norm: Norm | None = None,
+    weights: Source | None = None,
+    num_slices: int | None = None,
     zero_init_residual: bool = False,
     checkpointing: bool = False,
 ) -> ResNet:
-    """Make a backbone with fresh weights."""
-    return ResNet(
+    """Make a 3D backbone, from scratch or from a start, in one line.
+
+    What is None is taken from the weight file, else it is the default given below.
+
+    Args:
+        name: Name of the backbone; see `list_backbones()`.
+        geometry: Strides, by name or explicit; else `pretrain`. An explicit one wins over the
+            file's, and the report of the load names the difference.
+        in_channels: Channels of the input.
+        width: Channels of the first stage; else 64.
+        stem: Edge of the stem kernel in voxels, 3, 5 or 7; else 7.
+        norm: `batch` or `group`; else `batch`.
+        weights: A bundled start (`tiny`, `tiny-axes`), or a weight file. None or `scratch` starts
+            from random weights.
+        num_slices: Slices that a group transform expects; ResNets have none.
+        zero_init_residual: Start each block of a network from scratch as its shortcut.
+        checkpointing: Recompute activations in the backward pass, to save memory.
+
+    Raises:
+        ConfigError: For an unknown name or geometry, or an option out of range.
+        WeightsError: If the weights do not fit, or contradict an explicit option.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(f"Unknown backbone {name!r}; known are {', '.join(BACKBONES)}.")
+    if num_slices is not None:
+        raise ConfigError(f"{name} has no group transform; leave num_slices at None.")
+    file = None if weights is None or weights == SCRATCH else read_source(weights)
+    stored = file.header.architecture if file else None
+    wanted = {"name": name, "width": width, "stem_kernel": stem, "norm": norm}
+    if file and stored:
+        _check_agreement(file, stored, wanted)
+    given = {key: value for key, value in wanted.items() if value is not None}
+    base = stored.model_dump() if stored else {}
+    architecture = _architecture({**base, **given, "in_channels": in_channels})
+    if geometry is None:
+        geometry = file.header.geometry if file else DEFAULT_GEOMETRY
+    backbone = BACKBONES[name](
         architecture,
-        geometry,
+        named_geometry(geometry),
         zero_init_residual=zero_init_residual,
         checkpointing=checkpointing,
     )
+    if file:
+        load_weights(backbone, file)
+    return backbone
+
+
+def _architecture(fields: dict[str, object]) -> Architecture:
+    try:
+        return Architecture.model_validate(fields)
+    except ValueError as error:
+        raise ConfigError(f"No backbone can be built like this: {error}") from error
+
+
+def _check_agreement(
+    file: WeightFile, stored: Architecture, wanted: dict[str, str | int | None]
+) -> None:
+    """Refuse an explicit option that contradicts the weight file."""
+    for field, value in wanted.items():
+        found = getattr(stored, field)
+        if value is not None and value != found:
+            raise WeightsError(
+                f"{file.path.name} holds a network with {field}={found!r}, but {value!r} was asked "
+                f"for. Leave {field} out to take the file's, or choose other weights."
+            )
+
+
+def create_model(
+    task: str, *, backbone: Backbone, num_classes: int, dropout: float = 0.0
+) -> nn.Module:
+    """Put the head of a task on a backbone.
+
+    Args:
+        task: `classify`: volume to logits `(batch, num_classes)`.
+        backbone: Any backbone.
+        num_classes: Classes to tell apart.
+        dropout: Share of the features dropped in training, 0 to 1.
+
+    Raises:
+        ConfigError: For an unknown task or fewer than two classes.
+    """
+    if task not in MODELS:
+        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(MODELS)}.")
+    return MODELS[task](backbone, num_classes=num_classes, dropout=dropout)

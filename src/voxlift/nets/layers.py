@@ -22,9 +22,7 @@ def convolution(
     ndim: int, in_channels: int, out_channels: int, kernel: int
 ) -> nn.Conv2d | nn.Conv3d:
     """Make a bias-free "same" convolution of stride 1; `set_steps` gives it another geometry."""
-    return CONVOLUTIONS[ndim](
-        in_channels, out_channels, kernel, padding=kernel // 2, bias=False
-    )
+    return CONVOLUTIONS[ndim](in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
 
 
 def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple = (1, 1, 1)) -> None:
@@ -38,9 +36,7 @@ def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple =
     ndim = len(conv.kernel_size)
     conv.stride = _last(stride, ndim)
     conv.dilation = _last(dilation, ndim)
-    conv.padding = tuple(
-        d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
-    )
+    conv.padding = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
     # Convolutions with string padding keep a second copy of the padding; ours must agree with it.
     conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in range(2)]
 
