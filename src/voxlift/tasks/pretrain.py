@@ -122,9 +122,7 @@ class PretrainTask(L.LightningModule):
         optimizer = build_optimizer(self.model, self.optimization)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: schedule_factor(
-                step, num_steps=self.num_steps, config=self.optimization
-            ),
+            lambda step: schedule_factor(step, num_steps=self.num_steps, config=self.optimization),
         )
         return {
             "optimizer": optimizer,

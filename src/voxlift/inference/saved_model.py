@@ -1,0 +1,123 @@
+"""A saved model, ready to answer: network, preprocessing and the meaning of its outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from voxlift.core.errors import WeightsError
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.nets.classifier import Classifier
+from voxlift.nets.resnet import ResNet
+from voxlift.weights.header import HeadDescription, WeightHeader
+from voxlift.weights.load import load_weights
+from voxlift.weights.source import read_source
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """One trained network, or several of the same kind whose probabilities are averaged.
+
+    Args:
+        networks: The networks, in evaluation mode.
+        header: What the (first) file says.
+        paths: Where they were read from.
+    """
+
+    networks: tuple[Classifier, ...]
+    header: WeightHeader
+    paths: tuple[Path, ...]
+
+    @property
+    def head(self) -> HeadDescription:
+        """What the outputs mean."""
+        assert self.header.head is not None
+        return self.header.head
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What has to be done to a volume first."""
+        assert self.header.preprocessing is not None
+        return self.header.preprocessing
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs."""
+        return self.head.class_names or tuple(str(i) for i in range(self.head.num_classes))
+
+    @torch.inference_mode()
+    def probabilities(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Average the class probabilities of all networks.
+
+        Shape:
+            `(batch, channels, depth, height, width)` -> `(batch, classes)`, on the CPU.
+        """
+        parameter = next(self.networks[0].parameters())
+        volumes = volumes.to(parameter.device)
+        answers = [network(volumes).float().softmax(1) for network in self.networks]
+        return torch.stack(answers).mean(0).cpu()
+
+
+def find_models(source: str | Path) -> list[str | Path]:
+    """Find the weight files that `MODEL` on the command line stands for.
+
+    Args:
+        source: A bundled start, a weight file, a run folder with a `model.safetensors`, or the
+            folder of a run with folds, whose models are then averaged.
+
+    Raises:
+        WeightsError: If a folder holds no model.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return [source]
+    single = path / "model.safetensors"
+    if single.is_file():
+        return [single]
+    folds = sorted(path.glob("fold-*/model.safetensors"))
+    if not folds:
+        raise WeightsError(
+            f"{path} holds no model.safetensors, nor folds with one; the run may not be finished. "
+            "Go on with it (--resume), or give a weight file."
+        )
+    return list(folds)
+
+
+def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
+    """Rebuild a trained model, or the average of a run's folds, from its files.
+
+    Args:
+        source: See `find_models`.
+        device: Where the networks are put.
+
+    Raises:
+        WeightsError: If a file cannot be trusted, or is a backbone without a head.
+    """
+    files = [read_source(each) for each in find_models(source)]
+    networks = []
+    for file in files:
+        header = file.header
+        if header.head is None or header.preprocessing is None:
+            raise WeightsError(
+                f"{file.path} is a backbone alone: it says nothing about classes or preprocessing, "
+                "so it cannot answer. Fine-tune it first: voxlift finetune --weights "
+                f"{file.path.name} --data ..."
+            )
+        backbone = ResNet(header.architecture, header.geometry)
+        network = Classifier(backbone, num_classes=header.head.num_classes)
+        load_weights(network, file, head="required", min_coverage=1.0)
+        networks.append(network.eval().to(device))
+    _check_alike([file.header for file in files])
+    return SavedModel(tuple(networks), files[0].header, tuple(file.path for file in files))
+
+
+def _check_alike(headers: Sequence[WeightHeader]) -> None:
+    for header in headers[1:]:
+        if header.preprocessing != headers[0].preprocessing or (
+            header.head and headers[0].head and header.head.class_names != headers[0].head.class_names
+        ):
+            raise WeightsError(
+                "The folds of this run were trained with different classes or preprocessing and "
+                "cannot be averaged. Give the weight file of one of them."
+            )
