@@ -30,6 +30,8 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
     "figure.facecolor": "white",
     "figure.titlesize": 12,
     "figure.titleweight": "bold",
@@ -79,3 +81,8 @@ def image_axes(axes: Axes) -> Axes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
+
+
+def size_text(*lengths: int) -> str:
+    """Write a size as 3 times 224 times 224, with multiplication signs."""
+    return " \N{MULTIPLICATION SIGN} ".join(str(length) for length in lengths)
