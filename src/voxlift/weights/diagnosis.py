@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterable
 from pydantic import BaseModel
 
 from voxlift.core.report import LoadReport, group_by_reason
+from voxlift.weights.match import INPUT_CONVOLUTION, NOT_IN_FILE
 from voxlift.weights.target import BACKBONE_PREFIX
 
+REASONS_SHOWN = 5
 NEAREST_SHOWN = 6
+NAMES_TO_SKIP = 4
 WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "encoder.", "state_dict.")
 
 
@@ -42,19 +45,12 @@ def refusal(report: LoadReport, *, min_coverage: float) -> str | None:
         f"(at least {min_coverage:.1%} wanted), with {len(report.missing)} tensors of the model "
         f"missing and {len(report.unused)} of the file unused."
     ]
-    lines += [f"  missing: {line}" for line in group_by_reason(report.missing)]
-    lines += [f"  unused: {line}" for line in group_by_reason(report.unused)]
-    absent = [name for name, why in report.missing.items() if why == "not in the file"]
+    lines += _at_most(REASONS_SHOWN, "missing", group_by_reason(report.missing))
+    lines += _at_most(REASONS_SHOWN, "unused", group_by_reason(report.unused))
+    absent = [name for name, why in report.missing.items() if why == NOT_IN_FILE]
     lines += [f"  nearest: {line}" for line in nearest_names(absent, report.unused)]
     lines.append(f"Likely cause: {likely_cause(report)}")
-    tops = dict.fromkeys(_top(name) for name in [*report.missing, *report.unused])
-    if tops:
-        lines.append(
-            f"If that is meant, name what to leave out: skip=({', '.join(map(repr, tops))},)"
-            + (", and lower min_coverage." if report.coverage < min_coverage else ".")
-        )
-    else:
-        lines.append(f"If that is meant, pass min_coverage={int(report.coverage * 100) / 100}.")
+    lines.append(f"If that is meant, {_consent(report, min_coverage)}")
     return "\n".join(lines)
 
 
@@ -63,35 +59,34 @@ def likely_cause(report: LoadReport) -> str:
     shaping = {k: v for k, v in report.architecture.items() if k != "in_channels"}
     channels = report.architecture.get("in_channels")
     matched = report.exact or report.adapted
-    prefix = _common_prefix(report.unused)
+    wrapper = _wrapper(report.unused)
+    reasons = [*report.missing.values(), *report.unused.values()]
     if shaping:
         differences = "; ".join(f"{name} is {how}" for name, how in shaping.items())
         return (
-            f"the file was saved from another network ({differences}). Build the model from the "
-            "file, create_backbone(..., weights=FILE) without these options, or choose a file "
-            "that has them."
+            f"the file was saved from another network ({differences}). Build the network that the "
+            "file describes (create_backbone(NAME, weights=FILE) takes it from there), or choose "
+            "another file."
         )
-    if any(_is_input_convolution(name) for name in report.missing) and channels is not None:
+    if channels is not None and any(_is_input_convolution(name) for name in report.missing):
         return (
             f"the input channels differ ({channels}). Kernels are adapted from or to one channel "
             "only: build the model for the file's channels, or skip conv1 and train it anew."
         )
-    if prefix and not matched:
-        return (
-            f"every tensor of the file begins with {prefix!r}, which the model's do not: it was "
-            "saved from a wrapped model. Save the model itself with voxlift.save_weights(...)."
-        )
-    if report.unused and not matched:
-        return "the file belongs to another family of networks: no name agrees."
-    if report.is_complete:
-        return "more of the backbone was skipped than min_coverage allows."
-    if report.missing and all(name in report.missing for name in report.unused):
-        return "the model has a head that the file was not saved with."
-    if any("head" in why for why in [*report.missing.values(), *report.unused.values()]):
+    if any("head" in why for why in reasons):
         return (
             "the heads differ, and head='required' was asked for. Build the model for the file's "
             "classes, or load with head='same'."
         )
+    if report.is_complete:
+        return "more of the backbone was skipped than min_coverage allows."
+    if wrapper and not matched:
+        return (
+            f"every tensor of the file begins with {wrapper!r}, which the model's do not: it was "
+            "saved from a wrapped model. Save the model itself with voxlift.save_weights(...)."
+        )
+    if not matched:
+        return "the file belongs to another family of networks: no name agrees."
     return (
         "the file says it fits this model, but its tensors do not: it was edited, or the model "
         "was changed after it was built (as by another norm or a new layer)."
@@ -111,13 +106,31 @@ def nearest_names(names: Iterable[str], candidates: Collection[str]) -> list[str
 
 
 def _is_input_convolution(name: str) -> bool:
-    return name.removeprefix(BACKBONE_PREFIX) == "conv1.weight"
+    return name.removeprefix(BACKBONE_PREFIX) == INPUT_CONVOLUTION
 
 
-def _common_prefix(names: Iterable[str]) -> str | None:
+def _wrapper(names: Iterable[str]) -> str | None:
     names = [name.removeprefix(BACKBONE_PREFIX) for name in names]
     return next((w for w in WRAPPERS if names and all(n.startswith(w) for n in names)), None)
 
 
-def _top(name: str) -> str:
-    return name.removeprefix(BACKBONE_PREFIX).split(".")[0]
+def _at_most(count: int, kind: str, lines: list[str]) -> list[str]:
+    shown = [f"  {kind}: {line}" for line in lines[:count]]
+    more = len(lines) - count
+    return shown + ([f"  {kind}: and more, for {more} other reasons"] if more > 0 else [])
+
+
+def _consent(report: LoadReport, min_coverage: float) -> str:
+    """How to load the weights all the same."""
+    if report.coverage == 0:
+        return "start from scratch: give no weights, for none of these would be used."
+    amiss = [*report.missing, *report.unused]
+    steps = []
+    if amiss:
+        few = len(amiss) <= NAMES_TO_SKIP
+        which = f"({', '.join(map(repr, amiss))},)" if few else "(NAMES OF MODULES OR TENSORS,)"
+        steps.append(f"leave out what does not fit by name: skip={which}")
+    if report.coverage < min_coverage:
+        share = int(report.coverage * 100) / 100
+        steps.append(f"accept the share that is left: min_coverage={share}")
+    return " and ".join(steps) + "."

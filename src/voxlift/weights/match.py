@@ -17,6 +17,7 @@ HeadRule = Literal["same", "required", "none"]
 """Take the file's head if it has the model's names and shapes; insist on it; or leave it."""
 
 INPUT_CONVOLUTION = "conv1.weight"
+NOT_IN_FILE = "not in the file"
 BATCH_COUNTER = "num_batches_tracked"
 
 
@@ -83,7 +84,7 @@ def match_tensors(
             match.tensors[name] = torch.zeros_like(wanted)
             match.adapted[name] = "not in the file, which is common; set to 0"
         else:
-            match.missing[name] = "not in the file"
+            match.missing[name] = NOT_IN_FILE
     for name in of_source:
         if name in of_target or name in head_names:
             continue
