@@ -9,7 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
+from voxlift.nets.norm import NormMode
 from voxlift.tasks.optimization import OptimizationConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -24,7 +26,8 @@ class NetworkConfig(BaseModel):
         width: Channels of the first stage; None takes the weight file's, else 64.
         stem: Edge of the stem kernel in voxels (3, 5, 7); None takes the weight file's, else 7.
         norm: `batch` or `group`; None takes the weight file's, else `batch`.
-        geometry: Strides by name: pretrain, thumbnail, volume, unet, small or medicalnet.
+        geometry: Strides by name: pretrain, thumbnail, volume, unet, small or medicalnet; `auto`
+            proposes what fits the size and spacing of the data, and says why.
         zero_init_residual: Start each block of a new network as its shortcut.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
     """
@@ -36,7 +39,7 @@ class NetworkConfig(BaseModel):
     width: int | None = Field(default=None, ge=1)
     stem: Literal[3, 5, 7] | None = None
     norm: Literal["batch", "group"] | None = None
-    geometry: str = "pretrain"
+    geometry: str = "auto"
     zero_init_residual: bool = False
     checkpointing: bool = False
 
@@ -76,7 +79,8 @@ class RunConfig(BaseModel):
         batch_size: Samples in a batch, for each device.
         accumulate: Batches whose gradients are added up before a step.
         skip_bad: List unreadable files and go on without them.
-        checkpoint_steps: Optimizer steps between checkpoints; one is kept, and the best.
+        checkpoint_steps: Optimizer steps between checkpoints; the last one and the best are kept.
+        val_steps: Optimizer steps between validations; None validates after each epoch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +95,7 @@ class RunConfig(BaseModel):
     accumulate: int = Field(default=1, ge=1)
     skip_bad: bool = False
     checkpoint_steps: int = Field(default=500, ge=1)
+    val_steps: int | None = Field(default=None, ge=1)
     network: NetworkConfig = NetworkConfig()
     machine: MachineConfig = MachineConfig()
     optimization: OptimizationConfig = OptimizationConfig()
@@ -127,3 +132,63 @@ class PretrainConfig(RunConfig):
             if epoch < share * self.epochs:
                 return size
         return self.image_size
+
+
+class VolumeConfig(BaseModel):
+    """What is done to a volume before the network sees it; None proposes it from the data.
+
+    Args:
+        size_voxels: Depth, height and width that each volume is cropped or padded to.
+        spacing_mm: Depth, height and width of a voxel in mm that volumes are resampled to; None
+            keeps the spacing as stored.
+        window: Lowest and highest intensity kept, in the unit of the data (HU for CT).
+        unit: What the numbers are: HU, 0-255 (8-bit), or raw (MR and the like).
+        orientation: `canonical` turns volumes to one patient orientation, `stored` leaves the axes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_voxels: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    window: tuple[float, float] | None = None
+    unit: Literal["HU", "raw", "0-255"] | None = None
+    orientation: Literal["canonical", "stored"] = "canonical"
+
+
+class FinetuneConfig(RunConfig):
+    """Fine-tune a backbone to classify volumes.
+
+    Args:
+        task: What is learnt.
+        data: A CSV with the columns path, label and, if wanted, group (patient) and split; a
+            MedMNIST-3D .npz; a folder in the LIDC layout; or a folder with one folder of volumes
+            for each class.
+        fractions: Shares of training, validation and test cases where the data has no splits.
+        label_fraction: Share of the training labels that may be used, 0 to 1.
+        folds: Train so many networks by cross-validation and average them; 0 trains one.
+        class_weights: Weigh rare classes higher in the loss.
+        balanced_sampling: Draw all classes equally often instead.
+        norm_mode: Batch norm in fine-tuning: `train`, `frozen` (running statistics of the start;
+            for batches of 1 to 4) or `group` (converted to group norm).
+        head_warmup: Share of the steps, 0 to 1, in which only the head learns.
+        layer_decay: Factor on the learning rate from each stage to the one before it, 0 to 1.
+        dropout: Share of the pooled features dropped in training, 0 to 1.
+        patience: Validations without a better AUROC after which the run stops; 0 never stops.
+        volume: Size, spacing and intensities.
+        augmentation: Random shifts, rotations, flips and intensities.
+    """
+
+    task: Literal["classify"] = "classify"
+    out: Path = Path("runs/classify")
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    folds: int = Field(default=0, ge=0)
+    class_weights: bool = False
+    balanced_sampling: bool = False
+    norm_mode: NormMode = "train"
+    head_warmup: float = Field(default=0.0, ge=0, lt=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+    volume: VolumeConfig = VolumeConfig()
+    augmentation: VolumeAugmentation = VolumeAugmentation()

@@ -1,7 +1,6 @@
 """Classification of volumes by a fine-tuned backbone."""
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import lightning as L
 import torch
@@ -11,18 +10,11 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from voxlift.core.types import Logits
+from voxlift.data.classification_batches import VolumeBatch
 from voxlift.nets.classifier import Classifier
 from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, schedule_factor
 
 STAGES_BY_DEPTH = ("head", "layer4", "layer3", "layer2", "layer1")
-
-
-class VolumeBatch(TypedDict):
-    """A batch of volumes: float `(batch, channels, depth, height, width)`, labels and indices."""
-
-    image: Tensor
-    label: Tensor
-    index: Tensor
 
 
 class ClassifyTask(L.LightningModule):
