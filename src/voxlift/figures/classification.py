@@ -213,7 +213,7 @@ def plot_reliability(
     Raises:
         DataError: If the file cannot be written.
     """
-    with drawn_figure(path, size_inches=(4.6, 5.6)) as figure:
+    with drawn_figure(path, size_inches=(4.6, 6.1)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         upper.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1, label="calibrated")
         label = "likeliest class"
@@ -234,9 +234,9 @@ def plot_reliability(
         )
         _unit_square(upper)
         upper.set(title=title, ylabel="accuracy")
-        upper.legend(loc="upper left")
         lower.bar(curve.confidence, curve.num_cases, width=0.8 / curve.num_bins, color=PALETTE[5])
         lower.set(xlabel="confidence", ylabel="cases")
+        figure.legend(loc="outside lower left")
     return Path(path)
 
 

@@ -43,7 +43,9 @@ class ClassificationMetrics(BaseModel):
         balanced_accuracy: Sensitivity averaged over the classes.
         sensitivity: Share of the positives that are called positive.
         specificity: Share of the negatives that are called negative.
-        calibration_error: Expected calibration error of the likeliest class.
+        calibration_error: Expected calibration error of the likeliest class. It is the larger the
+            fewer cases there are in a bin, and so in a resample larger than in all cases: its
+            interval lies high.
         num_calibration_bins: Bins of equal width that the calibration error uses.
         confusion_matrix: Cases of each true class (rows) that were called each class (columns).
         confidence: The confidence of the intervals.
