@@ -9,7 +9,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,6 +18,13 @@ from voxlift.core.errors import DataError
 from voxlift.data.volume import Volume
 from voxlift.data.volume_integrity import check_count, check_size, count_gzip, damaged
 
+if TYPE_CHECKING:
+    from nibabel import Nifti1Header
+
+_Geometry = tuple[
+    tuple[float, float, float], tuple[float, float, float], Float64[np.ndarray, "3 3"]
+]
+
 _SHEAR_TOLERANCE = 1e-3
 
 
@@ -25,6 +32,7 @@ _SHEAR_TOLERANCE = 1e-3
 class _Header:
     """What is needed of a NIfTI header. Shape is (width, height, depth, ...), as in the file."""
 
+    version: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     first_byte: int
@@ -50,8 +58,8 @@ def read_nifti(path: Path) -> Volume:
     stored = np.frombuffer(_read_voxels(path, header), dtype=header.dtype)
     # The width runs fastest in the file: this is the C order of (depth, height, width).
     array = _scale(stored.reshape(depth, height, width), header)
-    spacing_mm, origin_mm, direction = _read_geometry(path)
-    return Volume(array, spacing_mm, origin_mm, direction)
+    geometry = _parse_geometry(path) if header.version == 2 else _read_geometry(path)
+    return Volume(array, *geometry)
 
 
 def check_nifti(path: Path) -> None:
@@ -74,17 +82,17 @@ def _is_compressed(path: Path) -> bool:
 
 
 def _read_header(path: Path) -> _Header:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        image = nibabel.load(path)
-        header, stored = image.header, image.dataobj
-        shape = tuple(int(size) for size in stored.shape)
+        header = _parse_header(path)
+        shape = tuple(int(size) for size in header.get_data_shape())
+        dtype = np.dtype(header.get_data_dtype())
+        first_byte = int(header["vox_offset"])
+        slope, intercept = header.get_slope_inter()
         steps = np.asarray(header["pixdim"][1:4], dtype=np.float64)
         sform = header.get_sform(coded=True)[0]
-    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
+    except (HeaderDataError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
         raise damaged(path, f"its NIfTI header cannot be read ({error})") from error
     check_size(path, shape)
     if len(shape) < 3 or math.prod(shape[3:]) > 1:
@@ -93,7 +101,6 @@ def _read_header(path: Path) -> _Header:
             "dimensions (depth, height, width). Save one channel or one point in time as a file "
             "of its own, a single slice as (1, height, width)."
         )
-    dtype = np.dtype(stored.dtype)
     if dtype.kind not in "iuf":
         raise DataError(
             f"{path}: its voxels are of type {dtype}; expected whole or real numbers. "
@@ -107,12 +114,29 @@ def _read_header(path: Path) -> _Header:
     if sform is not None:
         _check_axes(path, np.asarray(sform, dtype=np.float64)[:3, :3])
     return _Header(
+        version=1 if int(header["sizeof_hdr"]) == 348 else 2,
         shape=shape,
         dtype=dtype,
-        first_byte=int(stored.offset),
-        slope=float(stored.slope),
-        intercept=float(stored.inter),
+        first_byte=max(first_byte, int(header["sizeof_hdr"]) + 4),
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
     )
+
+
+def _parse_header(path: Path) -> "Nifti1Header":
+    """Parse the header as it stands; `nibabel.load` would mend impossible values unasked."""
+    from nibabel import Nifti1Header, Nifti2Header
+
+    with path.open("rb") as file:
+        block = gzip.GzipFile(fileobj=file).read(540) if _is_compressed(path) else file.read(540)
+    sizes = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")} & {348, 540}
+    if not sizes or len(block) < max(sizes):
+        raise ValueError("it does not begin with a whole NIfTI header")
+    kind = Nifti1Header if 348 in sizes else Nifti2Header
+    header = kind(block[: max(sizes)], check=False)
+    if not bytes(header["magic"]).startswith(b"n+"):
+        raise ValueError("it is Analyze, or NIfTI in two files; save it as one .nii.gz file")
+    return cast("Nifti1Header", header)
 
 
 def _check_axes(path: Path, axes: Float64[np.ndarray, "3 3"]) -> None:
@@ -132,10 +156,8 @@ def _check_axes(path: Path, axes: Float64[np.ndarray, "3 3"]) -> None:
         )
 
 
-def _read_geometry(
-    path: Path,
-) -> tuple[tuple[float, float, float], tuple[float, float, float], Float64[np.ndarray, "3 3"]]:
-    """Read spacing, origin and direction from the header."""
+def _read_geometry(path: Path) -> _Geometry:
+    """Read spacing, origin and direction as SimpleITK understands them."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -151,6 +173,24 @@ def _read_geometry(
     depth, height, width = reversed(reader.GetSpacing())
     direction = np.array(reader.GetDirection(), dtype=np.float64).reshape(3, 3)
     return (depth, height, width), reader.GetOrigin(), direction
+
+
+def _parse_geometry(path: Path) -> _Geometry:
+    """Work out spacing, origin and direction of NIfTI-2, which SimpleITK does not read.
+
+    The sform is taken, else the qform; without either the axes are those of LPS.
+    """
+    header = _parse_header(path)
+    unit = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
+    steps = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    affine = np.diag([*steps, 1.0])
+    if header["sform_code"] > 0 or header["qform_code"] > 0:
+        # NIfTI's x and y grow to the right and to the front: RAS, where ours is LPS.
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ header.get_best_affine()
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    width, height, depth = (float(length) * unit for length in lengths)
+    x, y, z = (float(place) * unit for place in affine[:3, 3])
+    return (depth, height, width), (x, y, z), affine[:3, :3] / lengths
 
 
 def _read_voxels(path: Path, header: _Header) -> bytearray:
