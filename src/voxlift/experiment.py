@@ -1,49 +1,274 @@
-"""The main path. READ THIS FIRST.
+"""READ THIS FIRST: the main path of every run.
 
-A config becomes data, a network, weights, a task and a Lightning Trainer, and ends as a run folder.
+A config becomes data, a backbone with its start, a task and a Lightning Trainer, and ends as a run
+folder with a model that can answer. `pretrain` and `finetune` are that path, top to bottom.
 """
 
 import logging
+from collections.abc import Sequence
 
-import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from voxlift.config import PretrainConfig
-from voxlift.core.architecture import Architecture
-from voxlift.core.geometry import named_geometry
+from voxlift.config import FinetuneConfig, NetworkConfig, PretrainConfig, RunConfig
+from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.randomness import derive_seed
+from voxlift.data.classification_cases import ClassificationCases
+from voxlift.data.epoch_order import ResumableLoader
 from voxlift.data.image_augmentation import ImageAugmentation
-from voxlift.data.image_batches import image_loader
-from voxlift.data.image_source import open_images
+from voxlift.data.image_batches import ImageBatch, image_loader
+from voxlift.data.image_source import ImageSource, open_images
+from voxlift.figures.learning_curves import plot_learning_curves
 from voxlift.nets.classifier import Classifier
-from voxlift.nets.factory import build_backbone
+from voxlift.nets.factory import create_backbone
+from voxlift.nets.norm import apply_norm_mode
+from voxlift.tasks.classify import ClassifyTask
 from voxlift.tasks.pretrain import PretrainTask
-from voxlift.training.engine import Monitor, count_steps, train
+from voxlift.training.classification import (
+    ClassificationData,
+    classification_loaders,
+    judge,
+    open_classification_data,
+    save_classifier,
+    split_folds,
+)
+from voxlift.training.engine import Monitor, count_steps, measure, train
 from voxlift.training.hardware import choose_device, prepare_memory_format
-from voxlift.training.run_folder import logging_to, open_run_folder
+from voxlift.training.provenance import describe_origin
+from voxlift.training.run import Run
+from voxlift.training.run_folder import RunFolder, logging_to, open_run_folder
+from voxlift.weights.header import HeadDescription
+from voxlift.weights.save import save_weights
 
 logger = logging.getLogger(__name__)
 
+THUMBNAIL_SIZE = 64
 
-def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = False) -> None:
+
+def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = False) -> Run:
+    """Pre-train a 3D backbone on lifted photographs.
+
+    Args:
+        config: The run; a recipe returns one.
+        resume: Go on with the run that the run folder holds.
+        overwrite: Replace it.
+
+    Returns:
+        The run; its `model.safetensors` is a start for fine-tuning.
+
+    Raises:
+        DataError: If the photographs cannot be read.
+        ConfigError: If the run folder is not empty, or training cannot go on; the message says why.
+        WeightsError: If the weights to start from do not fit.
+    """
+    images = _open_images(config, "train")
+    val_images = _open_images(config, "val")
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log):
-        L.seed_everything(derive_seed(config.seed, "init") % 2**32, verbose=False)
-        train_images, val_images = (
-            open_images(
-                config.data,
-                split=split,
-                seed=config.seed,
-                val_fraction=config.val_fraction,
-                skip_bad=config.skip_bad,
-            )
-            for split in ("train", "val")
+        logger.info("Training on %s; validating on %s", images.describe(), val_images.describe())
+        train_loader = _image_loader(images, config, training=True)
+        val_loader = _image_loader(val_images, config, training=False)
+        model = _build_classifier(
+            config, geometry=_photograph_geometry(config), num_classes=len(images.class_names)
         )
-        train_loader = image_loader(train_images, batch_size=config.batch_size, size=config.image_size, augmentation=config.augmentation, seed=config.seed, workers=config.machine.workers, drop_last=True, cache_gb=config.machine.cache_gb)
-        val_loader = image_loader(val_images, batch_size=2*config.batch_size, size=config.image_size, augmentation=ImageAugmentation.for_evaluation(), seed=config.seed, workers=config.machine.workers, shuffle=False, cache_gb=config.machine.cache_gb)
-        n = config.network
-        backbone = build_backbone(Architecture(name=n.backbone, width=n.width or 64, stem_kernel=n.stem or 7, norm=n.norm or "batch"), named_geometry(n.geometry))
-        model = Classifier(backbone, num_classes=len(train_images.class_names))
-        prepare_memory_format(model, choose_device(config.machine))
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
-        task = PretrainTask(model, config.optimization, num_steps=num_steps, seed=config.seed, slice_shuffle=config.slice_shuffle, axis_shuffle=config.axis_shuffle, size_at=config.size_at)
-        train(task, train_loader, val_loader, config=config, folder=folder, monitor=Monitor("val/top1"), num_steps=num_steps, resume=resume)
+        task = PretrainTask(
+            model,
+            config.optimization,
+            num_steps=num_steps,
+            seed=config.seed,
+            slice_shuffle=config.slice_shuffle,
+            axis_shuffle=config.axis_shuffle,
+            size_at=config.size_at if config.progressive_sizes else None,
+        )
+        finished = train(
+            task,
+            train_loader,
+            val_loader,
+            config=config,
+            folder=folder,
+            monitor=Monitor("val/top1"),
+            num_steps=num_steps,
+            resume=resume,
+        )
+        _draw_learning_curves(folder)
+        if not finished:
+            return Run(folder.path)
+        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="last")
+        save_weights(
+            model,
+            folder.model,
+            preprocessing=Preprocessing.for_photographs(config.image_size),
+            head=HeadDescription(
+                task="pretrain",
+                num_classes=len(images.class_names),
+                class_names=images.class_names,
+            ),
+            provenance=describe_origin(config, metrics),
+        )
+    return Run(folder.path, folder.model, metrics)
+
+
+def finetune(
+    config: FinetuneConfig,
+    *,
+    cases: ClassificationCases | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Fine-tune a backbone to classify volumes, and judge it on the test cases.
+
+    Args:
+        config: The run; a recipe returns one.
+        cases: Labelled volumes in memory, instead of those that `config.data` names.
+        resume: Go on with the run that the run folder holds.
+        overwrite: Replace it.
+
+    Returns:
+        The run; its `model.safetensors` answers `voxlift.predict`.
+
+    Raises:
+        DataError: If the volumes cannot be read or split.
+        ConfigError: If the run folder is not empty, or training cannot go on; the message says why.
+        WeightsError: If the weights to start from do not fit.
+    """
+    data = open_classification_data(config, cases)
+    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
+    with logging_to(folder.log):
+        logger.info("%s", data.describe())
+        for reason in data.reasons:
+            logger.info("%s", reason)
+        if config.folds:
+            finished = _train_folds(data, config, folder, resume=resume)
+        else:
+            finished = _train_classifier(data, config, folder, resume=resume)
+        if not finished:
+            return Run(folder.path)
+        report = judge(data, config, folder)
+    metrics = {
+        f"{report.split}/{name}": interval.value
+        for name, interval in report.metrics.intervals().items()
+    }
+    return Run(folder.path, folder.path if config.folds else folder.model, metrics)
+
+
+def _train_classifier(
+    data: ClassificationData, config: FinetuneConfig, folder: RunFolder, *, resume: bool
+) -> bool:
+    """Train one network; True once its model is saved."""
+    train_loader, val_loader = classification_loaders(data, config)
+    model = _build_classifier(
+        config,
+        geometry=data.geometry,
+        num_classes=len(data.cases.class_names),
+        dropout=config.dropout,
+    )
+    apply_norm_mode(model.backbone, config.norm_mode)
+    num_steps = count_steps(config, batches_per_epoch=len(train_loader))
+    weights = data.cases.class_weights(data.train).tolist() if config.class_weights else None
+    task = ClassifyTask(
+        model,
+        config.optimization,
+        num_steps=num_steps,
+        class_weights=weights,
+        head_warmup=config.head_warmup,
+        layer_decay=config.layer_decay,
+    )
+    finished = train(
+        task,
+        train_loader,
+        val_loader,
+        config=config,
+        folder=folder,
+        monitor=Monitor("val/auroc"),
+        num_steps=num_steps,
+        resume=resume,
+        callbacks=_early_stop(config),
+    )
+    _draw_learning_curves(folder)
+    if finished:
+        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="best")
+        save_classifier(model, data, config, folder, metrics)
+    return finished
+
+
+def _train_folds(
+    data: ClassificationData, config: FinetuneConfig, folder: RunFolder, *, resume: bool
+) -> bool:
+    """Train one network a fold, each in a run folder of its own; finished ones are kept."""
+    for number, fold in enumerate(split_folds(data, config)):
+        path = folder.path / f"fold-{number}"
+        inner = config.model_copy(update={"out": path})
+        started = resume and RunFolder(path).last_checkpoint.is_file()
+        if started and RunFolder(path).model.is_file():
+            continue
+        inner_folder = open_run_folder(inner, resume=started, overwrite=not started)
+        logger.info("Fold %d of %d", number + 1, config.folds)
+        if not _train_classifier(fold, inner, inner_folder, resume=started):
+            return False
+    return True
+
+
+def _open_images(config: PretrainConfig, split: str) -> ImageSource:
+    return open_images(
+        config.data,
+        split=split,
+        seed=config.seed,
+        val_fraction=config.val_fraction,
+        download=config.download,
+        skip_bad=config.skip_bad,
+    )
+
+
+def _image_loader(
+    images: ImageSource, config: PretrainConfig, *, training: bool
+) -> ResumableLoader[ImageBatch]:
+    return image_loader(
+        images,
+        batch_size=config.batch_size,
+        size=config.image_size,
+        augmentation=config.augmentation if training else ImageAugmentation.for_evaluation(),
+        seed=config.seed,
+        workers=config.machine.workers,
+        shuffle=training,
+        drop_last=training,
+        cache_gb=config.machine.cache_gb,
+    )
+
+
+def _photograph_geometry(config: PretrainConfig) -> Geometry:
+    if config.network.geometry != "auto":
+        return named_geometry(config.network.geometry)
+    return named_geometry("thumbnail" if config.image_size <= THUMBNAIL_SIZE else "pretrain")
+
+
+def _build_classifier(
+    config: RunConfig, *, geometry: Geometry, num_classes: int, dropout: float = 0.0
+) -> Classifier:
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    network: NetworkConfig = config.network
+    backbone = create_backbone(
+        network.backbone,
+        geometry=geometry,
+        width=network.width,
+        stem=network.stem,
+        norm=network.norm,
+        weights=network.weights,
+        zero_init_residual=network.zero_init_residual,
+        checkpointing=network.checkpointing,
+    )
+    model = Classifier(backbone, num_classes=num_classes, dropout=dropout)
+    prepare_memory_format(model, choose_device(config.machine))
+    return model
+
+
+def _early_stop(config: FinetuneConfig) -> Sequence[Callback]:
+    if not config.patience:
+        return ()
+    return (EarlyStopping("val/auroc", mode="max", patience=config.patience),)
+
+
+def _draw_learning_curves(folder: RunFolder) -> None:
+    if folder.metrics.is_file():
+        plot_learning_curves(folder.metrics, folder.figures / "learning_curves.png")

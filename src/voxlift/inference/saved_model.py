@@ -115,9 +115,16 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
 def _check_alike(headers: Sequence[WeightHeader]) -> None:
     for header in headers[1:]:
         if header.preprocessing != headers[0].preprocessing or (
-            header.head and headers[0].head and header.head.class_names != headers[0].head.class_names
+            header.head
+            and headers[0].head
+            and header.head.class_names != headers[0].head.class_names
         ):
             raise WeightsError(
                 "The folds of this run were trained with different classes or preprocessing and "
                 "cannot be averaged. Give the weight file of one of them."
             )
+
+
+def _question(header: WeightHeader) -> tuple[Preprocessing | None, tuple[str, ...]]:
+    """What a model is fed and which classes it tells apart."""
+    return header.preprocessing, header.head.class_names if header.head else ()

@@ -28,7 +28,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Stay in evaluation mode."""
         del mode
-        return super().train(False)
+        return super().train(mode=False)
 
 
 class FrozenBatchNorm3d(nn.BatchNorm3d):
@@ -37,7 +37,7 @@ class FrozenBatchNorm3d(nn.BatchNorm3d):
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Stay in evaluation mode."""
         del mode
-        return super().train(False)
+        return super().train(mode=False)
 
 
 def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
@@ -71,7 +71,7 @@ def _frozen(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Module:
     kind = FrozenBatchNorm2d if isinstance(norm, nn.BatchNorm2d) else FrozenBatchNorm3d
     frozen = kind(norm.num_features, eps=norm.eps)
     frozen.load_state_dict(norm.state_dict())
-    return frozen.train(False)
+    return frozen.eval()
 
 
 def _grouped(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Module:

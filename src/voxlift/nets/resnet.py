@@ -286,8 +286,8 @@ class ResNet(nn.Module):
                 block, volume, use_reentrant=False, context_fn=lambda: _recomputation(block)
             )
             return out
-        out = block(volume)
-        return out
+        computed: Tensor = block(volume)
+        return computed
 
 
 def _recomputation(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import lightning as L
+import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -17,7 +17,7 @@ from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, sche
 STAGES_BY_DEPTH = ("head", "layer4", "layer3", "layer2", "layer1")
 
 
-class ClassifyTask(L.LightningModule):
+class ClassifyTask(lightning.LightningModule):
     """Learn the classes of volumes.
 
     Args:
@@ -102,7 +102,7 @@ class ClassifyTask(L.LightningModule):
         self.log("val/accuracy", self.accuracy, on_epoch=True, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Make the optimizer, slower for early layers, and a schedule that moves with every step."""
+        """Make the optimizer, slower for early layers, and a schedule moving with every step."""
         optimizer = build_optimizer(self.model, self.optimization, lr_factor=self._lr_factor)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypedDict
 
-import lightning as L
+import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -27,7 +27,7 @@ class ImageBatch(TypedDict):
     index: Tensor
 
 
-class PretrainTask(L.LightningModule):
+class PretrainTask(lightning.LightningModule):
     """Lift each batch to thin volumes and learn its labels.
 
     Args:

@@ -4,9 +4,9 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import lightning as L
+import lightning
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
@@ -29,6 +29,7 @@ from voxlift.training.guards import (
 from voxlift.training.hardware import choose_device, choose_precision
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
 from voxlift.training.metrics_file import MetricsFile
+from voxlift.training.reproducible import SeededSteps
 from voxlift.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def count_steps(config: RunConfig, *, batches_per_epoch: int) -> int:
 
 
 def train(
-    task: L.LightningModule,
+    task: lightning.LightningModule,
     train_loader: Any,
     val_loader: Any,
     *,
@@ -109,6 +110,40 @@ def train(
     return True
 
 
+def measure(
+    task: lightning.LightningModule,
+    val_loader: Any,
+    *,
+    config: RunConfig,
+    folder: RunFolder,
+    checkpoint: Literal["last", "best"],
+) -> dict[str, float]:
+    """Put the weights of a checkpoint into the task and validate them.
+
+    Args:
+        task: The trained task; it holds the checkpoint's weights afterwards.
+        val_loader: Validation batches.
+        config: The run.
+        folder: Where the checkpoints are.
+        checkpoint: The last one (averaged, if the run averages weights), or the best.
+    """
+    path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    task.load_state_dict(loaded["state_dict"])
+    device = choose_device(config.machine)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=1,
+        precision=choose_precision(config.machine, device),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    results = trainer.validate(task, val_loader, verbose=False)
+    return dict(results[0])
+
+
 def _read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     if not folder.last_checkpoint.is_file():
         raise ConfigError(
@@ -129,7 +164,7 @@ def _build_trainer(
     num_steps: int,
     checkpoint: dict[str, Any] | None,
     more: Sequence[Callback],
-) -> L.Trainer:
+) -> lightning.Trainer:
     device = choose_device(config.machine)
     step = checkpoint["global_step"] if checkpoint else None
     callbacks: list[Callback] = [
@@ -137,6 +172,7 @@ def _build_trainer(
         FiniteGradientGuard(),
         GracefulInterrupt(str(folder.last_checkpoint)),
         LearningRateMonitor("step"),
+        SeededSteps(config.seed),
         Throughput(),
         *more,
     ]
@@ -160,13 +196,15 @@ def _build_trainer(
     ]
     if sys.stderr.isatty():
         callbacks.append(RichProgressBar())
-    return L.Trainer(
+    return lightning.Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=config.machine.devices,
         precision=choose_precision(config.machine, device),
         max_steps=num_steps,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
+        val_check_interval=config.val_steps and config.val_steps * config.accumulate,
+        check_val_every_n_epoch=None if config.val_steps else 1,
         gradient_clip_val=config.optimization.gradient_clip or None,
         callbacks=callbacks,
         logger=[

@@ -6,7 +6,7 @@ import time
 from types import FrameType
 from typing import Any
 
-import lightning as L
+import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -24,7 +24,7 @@ class FiniteLossGuard(Callback):
     """Stop the run at the first loss that is not finite, before a bad step is kept."""
 
     def on_before_backward(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
     ) -> None:
         """Check the loss of the step.
 
@@ -50,7 +50,10 @@ class FiniteGradientGuard(Callback):
     """
 
     def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         """Check the gradient of every parameter, unless fp16 loss scaling does so itself.
 
@@ -84,7 +87,9 @@ class GracefulInterrupt(Callback):
         self.interrupted = False
         self._previous: Any = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Listen for Ctrl-C, where this process may."""
         del trainer, pl_module
         try:
@@ -99,13 +104,15 @@ class GracefulInterrupt(Callback):
         self.interrupted = True
         logger.warning("Stopping after this step; the run can be resumed. Ctrl-C again: at once.")
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Save and stop once interrupted."""
         if self.interrupted and not trainer.should_stop:
             trainer.save_checkpoint(self.checkpoint)
             raise StopRun
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
         """Give Ctrl-C back to whom it belonged."""
         del trainer, pl_module, stage
         if self._previous is not None:
@@ -113,7 +120,7 @@ class GracefulInterrupt(Callback):
             self._previous = None
 
 
-class StopRun(BaseException):  # noqa: N818 - not an error: the user asked for it
+class StopRun(BaseException):
     """Leave the training loop at once; the checkpoint is written."""
 
 
@@ -131,8 +138,8 @@ class Throughput(Callback):
 
     def on_train_batch_end(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
         outputs: object,
         batch: dict[str, Tensor],
         batch_idx: int,
@@ -144,7 +151,9 @@ class Throughput(Callback):
         rate = self._samples / self._seconds
         pl_module.log("images/s", rate, prog_bar=True, logger=False)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Log the epoch's mean and start anew."""
         del trainer
         if self._seconds:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L
+import lightning
 import torch
 
 from voxlift.config import RunConfig
@@ -59,7 +59,7 @@ def _release() -> None:
 
 
 def explain_out_of_memory(
-    task: L.LightningModule, train_loader: Any, config: RunConfig
+    task: lightning.LightningModule, train_loader: Any, config: RunConfig
 ) -> OutOfMemoryError:
     """Probe smaller batches, without and with checkpointing, and say what would fit."""
     backbone = getattr(getattr(task, "model", None), "backbone", None)
@@ -88,9 +88,7 @@ def explain_out_of_memory(
         backbone.checkpointing = False
         if with_checkpointing and with_checkpointing > (fits or 0):
             times = -(-config.batch_size * config.accumulate // with_checkpointing)
-            advice.append(
-                f"--checkpointing --batch-size {with_checkpointing} --accumulate {times}"
-            )
+            advice.append(f"--checkpointing --batch-size {with_checkpointing} --accumulate {times}")
     remedy = (
         "Found to fit by trying one step: " + ", or ".join(advice) + "."
         if advice

@@ -34,13 +34,16 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.model = path / "model.safetensors"
         self.figures = path / "figures"
         self.log = path / "log.txt"
         self.environment = path / "environment.json"
 
 
-def open_run_folder(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+def open_run_folder(
+    config: RunConfig, *, resume: bool = False, overwrite: bool = False
+) -> RunFolder:
     """Make the run folder, or check that a run can be resumed in it.
 
     Args:
@@ -95,12 +98,14 @@ def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
         raise ConfigError(
             f"The run in {folder.path} was started with another config, so it cannot be resumed:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nOnly epochs, device and workers may change. Use the old values, or start a new run "
-            "with --out."
+            + "\nOnly epochs, device and workers may change. Use the old values, or start a new "
+            "run with --out."
         )
 
 
-def config_differences(old: dict[str, object], new: dict[str, object], prefix: str = "") -> list[str]:
+def config_differences(
+    old: dict[str, object], new: dict[str, object], prefix: str = ""
+) -> list[str]:
     """List the settings that differ, but for those a resumed run may change."""
     changes = []
     for key in sorted(old.keys() | new.keys()):

@@ -1,0 +1,30 @@
+"""Where a model comes from, in the words that travel with it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from voxlift.config import RunConfig
+from voxlift.training.run_folder import processor_name
+
+
+def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, JsonValue]:
+    """Say what a model was trained on, how, and how well it did.
+
+    The data is named by the last part of its path only: folders may name people.
+    """
+    command = "pretrain" if getattr(config, "task", "") == "pretrain" else "finetune"
+    recipe = f" --recipe {config.recipe}" if config.recipe else ""
+    return {
+        "data": Path(config.data).name,
+        "recipe": config.recipe,
+        "command": f"voxlift {command}{recipe} --data {Path(config.data).name}",
+        "start": config.network.weights,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "steps": config.steps,
+        "metrics": {name: round(value, 6) for name, value in metrics.items()},
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": processor_name(),
+    }

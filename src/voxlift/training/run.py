@@ -1,0 +1,24 @@
+"""What a run leaves in the caller's hands."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or interrupted.
+
+    Args:
+        folder: Its run folder.
+        model_path: The trained model; None if the run was interrupted.
+        metrics: Final metrics by name, such as `val/top1` or `test/auroc`.
+    """
+
+    folder: Path
+    model_path: Path | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ran to its end; if not, it can be resumed."""
+        return self.model_path is not None
