@@ -111,9 +111,9 @@ def test_intervals_agree_with_resampling_by_hand() -> None:
 
 def test_a_thousand_resamples_take_little_time() -> None:
     probabilities, labels = _several(num_cases=1000, num_classes=8)
-    start = time.perf_counter()
+    start = time.process_time()
     metrics = classification_metrics(probabilities, labels, class_names=tuple("abcdefgh"))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert metrics.num_resamples == 1000
 
 

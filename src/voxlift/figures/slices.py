@@ -61,11 +61,12 @@ def plot_planes(
             f"{'no' if titles is None else len(titles)} titles to draw. Give at least one volume, "
             "and a title for each or none."
         )
-    size_inches = (CELL_INCHES * len(arrays) + 0.6, CELL_INCHES * 3 + 0.6)
+    heights_inches = _row_heights(arrays, spacing_mm)
+    size_inches = (CELL_INCHES * len(arrays) + 0.6, sum(heights_inches) + 1.1)
     with drawn_figure(path, size_inches=size_inches) as figure:
         if title:
             figure.suptitle(title, x=0.01, ha="left")
-        grid = figure.subplots(3, len(arrays), squeeze=False)
+        grid = figure.subplots(3, len(arrays), squeeze=False, height_ratios=heights_inches)
         for column, (array, mask) in enumerate(zip(arrays, outlines, strict=True)):
             point = _centre(array, mask)
             limits = window_hu or _limits(array)
@@ -143,6 +144,17 @@ def plane_through(array: Plane, plane: str, point: Triple) -> Plane:
         "sagittal": array[::-1, :, width],
     }
     return planes[plane]
+
+
+def _row_heights(arrays: Sequence[Plane], spacing_mm: Spacing) -> list[float]:
+    """Give each row of planes the height that the largest volume fills at the columns' width."""
+    depth_mm, height_mm, width_mm = (
+        max(array.shape[axis] for array in arrays) * spacing_mm[axis] for axis in range(3)
+    )
+    # The name of a plane needs some room, even where the volume is thin.
+    scale = CELL_INCHES / max(width_mm, height_mm)
+    thin = min(max(depth_mm * scale, 0.6), 2 * CELL_INCHES)
+    return [max(height_mm * scale, 0.6), thin, thin]
 
 
 def _draw_plane(
