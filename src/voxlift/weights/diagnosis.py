@@ -58,7 +58,6 @@ def likely_cause(report: LoadReport) -> str:
     """Name the likeliest reason for which weights do not fit, and what to do about it."""
     shaping = {k: v for k, v in report.architecture.items() if k != "in_channels"}
     channels = report.architecture.get("in_channels")
-    matched = report.exact or report.adapted
     wrapper = _wrapper(report.unused)
     reasons = [*report.missing.values(), *report.unused.values()]
     if shaping:
@@ -80,12 +79,12 @@ def likely_cause(report: LoadReport) -> str:
         )
     if report.is_complete:
         return "more of the backbone was skipped than min_coverage allows."
-    if wrapper and not matched:
+    if wrapper and report.coverage == 0:
         return (
             f"every tensor of the file begins with {wrapper!r}, which the model's do not: it was "
             "saved from a wrapped model. Save the model itself with voxlift.save_weights(...)."
         )
-    if not matched:
+    if report.coverage == 0:
         return "the file belongs to another family of networks: no name agrees."
     return (
         "the file says it fits this model, but its tensors do not: it was edited, or the model "
