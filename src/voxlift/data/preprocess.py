@@ -9,8 +9,6 @@ from jaxtyping import Float32
 from voxlift.core.errors import DataError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.types import Triple
-from voxlift.data.orientation import to_canonical
-from voxlift.data.resample import resample
 from voxlift.data.volume import Volume
 
 NetworkInput = Float32[np.ndarray, "channels depth height width"]
@@ -66,8 +64,12 @@ def preprocess_quietly(
     _check_array(array, preprocessing.in_channels, name=name)
     if isinstance(volume, Volume):
         if preprocessing.orientation == "canonical":
+            from voxlift.data.orientation import to_canonical
+
             volume = to_canonical(volume)
         if preprocessing.spacing_mm is not None:
+            from voxlift.data.resample import resample
+
             volume = resample(volume, preprocessing.spacing_mm)
         array = volume.array
     elif preprocessing.spacing_mm is not None:
