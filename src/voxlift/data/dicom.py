@@ -173,6 +173,11 @@ def _check_kind(one: _Slice) -> None:
             f"{one.path}: its modality is {modality}; volumes are read from "
             f"{', '.join(_MODALITIES)}. Take it out of the folder."
         )
+    if not (one.tags.get("Rows") and one.tags.get("Columns")):
+        raise DataError(
+            f"{one.path}: it has no tag Rows or Columns, so it holds no image. "
+            "Take it out of the folder."
+        )
     if int(one.tags.get("NumberOfFrames") or 1) > 1:
         raise DataError(
             f"{one.path}: it holds {one.tags.NumberOfFrames} frames in one file (enhanced DICOM), "

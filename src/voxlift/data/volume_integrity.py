@@ -44,6 +44,13 @@ def check_meta(path: Path) -> None:
         data_start = file.tell()
     shape = _sizes(path, fields.get("dimsize", ""))
     check_size(path, shape)
+    spacing = fields.get("elementspacing", "")
+    if any(part.startswith("-") for part in spacing.split()):
+        # SimpleITK would turn the axis round.
+        raise DataError(
+            f"{path}: ElementSpacing is {spacing!r}; expected positive numbers. "
+            "Set it right in the file."
+        )
     name = fields["elementdatafile"]
     if name.upper().startswith("LIST") or "%" in name:
         raise DataError(
