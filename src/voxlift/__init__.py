@@ -1,1 +1,45 @@
 """Give 3D medical networks a supervised start from labelled 2D photographs."""
+
+from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.core.errors import ConfigError, DataError, VoxliftError, WeightsError
+from voxlift.core.geometry import Geometry, suggest_geometry
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.core.report import LoadReport
+from voxlift.data.volume import Volume
+from voxlift.data.volumes import read_volume, write_volume
+from voxlift.evaluation import evaluate, predict
+from voxlift.experiment import finetune, pretrain
+from voxlift.lifting import lift
+from voxlift.nets.factory import create_backbone, create_model, list_backbones
+from voxlift.training.run import Run
+from voxlift.weights.bundled import list_weights
+from voxlift.weights.load import load_weights
+from voxlift.weights.save import save_weights
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "FinetuneConfig",
+    "Geometry",
+    "LoadReport",
+    "Preprocessing",
+    "PretrainConfig",
+    "Run",
+    "Volume",
+    "VoxliftError",
+    "WeightsError",
+    "create_backbone",
+    "create_model",
+    "evaluate",
+    "finetune",
+    "lift",
+    "list_backbones",
+    "list_weights",
+    "load_weights",
+    "predict",
+    "pretrain",
+    "read_volume",
+    "save_weights",
+    "suggest_geometry",
+    "write_volume",
+]

@@ -49,7 +49,6 @@ class MachineConfig(BaseModel):
 
     Args:
         device: `auto` (CUDA, else Apple MPS, else CPU), `cuda`, `mps` or `cpu`.
-        devices: Number of devices; more than one trains in parallel (DDP).
         precision: `auto` takes bf16 where the hardware computes in it, else fp32.
         workers: Processes that load data beside the main one.
         compile: Compile the network with torch.compile; pays for itself in long runs on GPUs.
@@ -59,7 +58,6 @@ class MachineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    devices: int = Field(default=1, ge=1)
     precision: Precision = "auto"
     workers: int = Field(default=0, ge=0)
     compile: bool = False
@@ -76,7 +74,7 @@ class RunConfig(BaseModel):
         seed: Seed of everything random in the run.
         epochs: Passes over the training data.
         steps: Optimizer steps of the run; None means as many as `epochs` take.
-        batch_size: Samples in a batch, for each device.
+        batch_size: Samples in a batch.
         accumulate: Batches whose gradients are added up before a step.
         skip_bad: List unreadable files and go on without them.
         checkpoint_steps: Optimizer steps between checkpoints; the last one and the best are kept.

@@ -26,7 +26,7 @@ from voxlift.training.guards import (
     StopRun,
     Throughput,
 )
-from voxlift.training.hardware import choose_device, choose_precision
+from voxlift.training.hardware import choose_device, choose_precision, compile_backbone
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
 from voxlift.training.metrics_file import MetricsFile
 from voxlift.training.reproducible import SeededSteps
@@ -52,7 +52,7 @@ def count_steps(config: RunConfig, *, batches_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""
     if config.steps is not None:
         return config.steps
-    return config.epochs * -(-batches_per_epoch // (config.accumulate * config.machine.devices))
+    return config.epochs * -(-batches_per_epoch // config.accumulate)
 
 
 def train(
@@ -88,6 +88,8 @@ def train(
             if memory runs out; the message says what to do.
     """
     checkpoint = _read_checkpoint(folder) if resume else None
+    if config.machine.compile:
+        compile_backbone(task)
     trainer = _build_trainer(
         config, folder, monitor, num_steps=num_steps, checkpoint=checkpoint, more=callbacks
     )
@@ -198,7 +200,7 @@ def _build_trainer(
         callbacks.append(RichProgressBar())
     return lightning.Trainer(
         accelerator="gpu" if device == "cuda" else device,
-        devices=config.machine.devices,
+        devices=1,
         precision=choose_precision(config.machine, device),
         max_steps=num_steps,
         max_epochs=-1,

@@ -1,11 +1,13 @@
 """Device, precision and memory format: chosen by what the hardware really does well."""
 
 import logging
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from voxlift.config import MachineConfig
 from voxlift.core.errors import ConfigError
@@ -88,3 +90,19 @@ def prepare_memory_format(model: torch.nn.Module, device: Device) -> torch.nn.Mo
     if device == "mps":
         return model
     return model.to(memory_format=torch.channels_last_3d)
+
+
+def compile_backbone(task: nn.Module) -> None:
+    """Compile the backbone of a task in place, where there is a C++ compiler; says so once.
+
+    Raises:
+        ConfigError: If the task has no backbone to compile.
+    """
+    backbone = getattr(getattr(task, "model", None), "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise ConfigError("--compile works for models with a backbone only; leave it out.")
+    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++", "cl")):
+        _say_once("torch.compile is off: there is no C++ compiler here.")
+        return
+    _say_once("Compiling the network: the first steps take a minute longer.")
+    backbone.compile()

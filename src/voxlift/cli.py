@@ -1,0 +1,302 @@
+"""The commands. This is the only file that prints."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import Progress
+from rich.table import Table
+
+from voxlift.arguments import (
+    BenchCommand,
+    EvaluateCommand,
+    FinetuneCommand,
+    InspectCommand,
+    PredictCommand,
+    PretrainCommand,
+    QuickstartCommand,
+)
+from voxlift.bench import run_bench, write_bench
+from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig
+from voxlift.core.errors import ConfigError, VoxliftError
+from voxlift.evaluation import Evaluation, evaluate, predict
+from voxlift.experiment import finetune, pretrain
+from voxlift.inference.volumes import find_volumes
+from voxlift.quickstart import quickstart
+from voxlift.recipes.registry import (
+    FINETUNE_RECIPES,
+    PRETRAIN_RECIPES,
+    finetune_recipe,
+    pretrain_recipe,
+)
+from voxlift.training.run import Run
+from voxlift.training.run_folder import load_yaml
+from voxlift.weights.bundled import list_weights
+from voxlift.weights.inspect import describe_weights
+
+Config = TypeVar("Config", bound=RunConfig)
+out = Console()
+err = Console(stderr=True)
+
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+
+
+Command = TypeVar("Command")
+
+
+def _parse(command: type[Command], name: str, argv: Sequence[str], default: Any = None) -> Command:
+    try:
+        parsed: Command = tyro.cli(
+            command,
+            prog=f"voxlift {name}",
+            args=list(argv),
+            default=default,
+            config=STYLE,
+        )
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    return parsed
+
+
+def _explain(error: ValidationError) -> str:
+    """Say which settings are wrong, one a line."""
+    return "\n".join(
+        f"{'.'.join(str(part) for part in each['loc']) or error.title}: {each['msg']} "
+        f"(found {each['input']!r:.60})"
+        for each in error.errors()
+    )
+
+
+def _starting_config(
+    argv: Sequence[str], kind: type[Config], recipe: Callable[[str], Config], fallback: str
+) -> tuple[Config, list[str]]:
+    """Take `--config FILE` or `--recipe NAME` out of the arguments; other flags change it."""
+    rest = list(argv)
+    chosen = {flag: _take(rest, flag) for flag in ("--config", "--recipe")}
+    if chosen["--config"] and chosen["--recipe"]:
+        raise ConfigError("--config and --recipe exclude each other; give one of them.")
+    if chosen["--config"]:
+        try:
+            return kind.model_validate(load_yaml(Path(chosen["--config"]))), rest
+        except ValidationError as error:
+            raise ConfigError(f"{chosen['--config']}: {_explain(error)}") from error
+    return recipe(chosen["--recipe"] or fallback), rest
+
+
+def _take(argv: list[str], flag: str) -> str | None:
+    """Remove a flag and its value from the arguments."""
+    for position, argument in enumerate(argv):
+        if argument == flag:
+            if position + 1 == len(argv):
+                raise ConfigError(f"{flag} needs a value.")
+            del argv[position]
+            return argv.pop(position)
+        if argument.startswith(f"{flag}="):
+            return argv.pop(position).partition("=")[2]
+    return None
+
+
+def _pretrain(argv: Sequence[str]) -> int:
+    default, rest = _starting_config(argv, PretrainConfig, pretrain_recipe, "photographs")
+    command = _parse(PretrainCommand, "pretrain", rest, PretrainCommand(default))
+    flags = command.flags
+    return _show_run(pretrain(command.run, resume=flags.resume, overwrite=flags.overwrite))
+
+
+def _finetune(argv: Sequence[str]) -> int:
+    default, rest = _starting_config(argv, FinetuneConfig, finetune_recipe, "classify-few")
+    command = _parse(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
+    flags = command.flags
+    run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
+    return _show_run(run)
+
+
+def _show_run(run: Run) -> int:
+    if not run.finished:
+        err.print(f"Interrupted. Go on with the same command and --resume ({run.folder}).")
+        return 130
+    table = Table("metric", "value")
+    for name, value in run.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    out.print(table)
+    out.print(f"Model: {run.model_path}", f"Run folder: {run.folder}", sep="\n", soft_wrap=True)
+    return 0
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    command = _parse(EvaluateCommand, "evaluate", argv)
+    result = evaluate(
+        command.model,
+        data=command.data,
+        out=command.out,
+        split=command.split,
+        skip_bad=command.skip_bad,
+        batch_size=command.batch_size,
+        device=command.device,
+    )
+    out.print(_evaluation_table(result))
+    out.print(f"Report: {result.folder}", soft_wrap=True)
+    return 0
+
+
+def _evaluation_table(result: Evaluation) -> Table:
+    table = Table("metric", "value", "95 % interval", title=f"{result.task}, {result.split} cases")
+    for name, value in result.metrics.items():
+        bounds = result.intervals.get(name)
+        table.add_row(name, f"{value:.4f}", f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "")
+    for name, value in result.baselines.items():
+        table.add_row(f"auroc of {name} alone", f"{value:.4f}", "")
+    return table
+
+
+def _predict(argv: Sequence[str]) -> int:
+    command = _parse(PredictCommand, "predict", argv)
+    total = len(find_volumes(command.inputs))
+    with Progress(console=err, transient=True) as progress:
+        bar = progress.add_task("Predicting", total=total)
+        result = predict(
+            command.model,
+            command.inputs,
+            out=command.out,
+            device=command.device,
+            on_case=lambda _: progress.advance(bar),
+        )
+    table = Table("input", "prediction", "probability")
+    for answer in result.predictions:
+        table.add_row(str(answer.path), answer.class_name, f"{max(answer.probabilities):.3f}")
+    out.print(table)
+    out.print(f"Table: {result.table}", soft_wrap=True)
+    for path, reason in result.failures.items():
+        err.print(f"failed: {path}: {reason}", style="red", soft_wrap=True)
+    return 1 if result.failures else 0
+
+
+def _inspect(argv: Sequence[str]) -> int:
+    command = _parse(InspectCommand, "inspect", argv)
+    if command.file is not None:
+        out.print(describe_weights(command.file).summary(), soft_wrap=True, highlight=False)
+        return 0
+    table = Table("name", "what", "architecture", "licence", "size")
+    for entry in list_weights():
+        shape = f"{entry.architecture.name}, width {entry.architecture.width}"
+        table.add_row(
+            entry.name,
+            entry.summary,
+            shape,
+            entry.licence or "not stated",
+            f"{entry.num_bytes / 1e6:.1f} MB",
+        )
+    out.print(table)
+    return 0
+
+
+def _quickstart(argv: Sequence[str]) -> int:
+    command = _parse(QuickstartCommand, "quickstart", argv)
+    result = quickstart(
+        data=command.data, out=command.out, seed=command.seed, overwrite=command.overwrite
+    )
+    table = Table(*result.columns, title=result.title)
+    for row in result.rows:
+        table.add_row(*row)
+    out.print(table)
+    for sentence in result.sentences:
+        out.print(sentence)
+    out.print(f"Results and figures: {command.out}", soft_wrap=True)
+    for line in result.next_commands:
+        out.print(f"  {line}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _bench(argv: Sequence[str]) -> int:
+    command = _parse(BenchCommand, "bench", argv)
+    table = Table("name", "shape", "ours", "baseline", "unit", "ratio", "against", "same function")
+    rows = run_bench(only=command.only)
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.shape),
+            f"{row.ours:.4g}",
+            f"{row.baseline:.4g}",
+            row.unit,
+            f"{row.ratio:.2f}",
+            row.baseline_name,
+            "yes" if row.same_function else "no",
+        )
+    out.print(table)
+    if command.json:
+        write_bench(rows, command.json)
+        out.print(f"Rows: {command.json}", soft_wrap=True)
+    return 0
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "quickstart": (_quickstart, "see in minutes, offline, what a start from photographs gains"),
+    "pretrain": (_pretrain, "pre-train a 3D backbone on labelled photographs"),
+    "finetune": (_finetune, "fine-tune a backbone on labelled volumes"),
+    "evaluate": (_evaluate, "judge a saved model on labelled data"),
+    "predict": (_predict, "let a saved model answer about volumes"),
+    "inspect": (_inspect, "say what a weight file holds; list the bundled starts"),
+    "bench": (_bench, "time Voxlift against plain and foreign code"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 for success, 1 or 2 for an error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        _show_help()
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        err.print(f"Unknown command {arguments[0]!r}; known are {', '.join(COMMANDS)}.")
+        return 2
+    _set_up_messages()
+    try:
+        return COMMANDS[arguments[0]][0](arguments[1:])
+    except VoxliftError as error:
+        if "--debug" in arguments:
+            raise
+        err.print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        return 1
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+        return 130
+
+
+def _show_help() -> None:
+    out.print("usage: voxlift COMMAND [OPTIONS]", highlight=False, markup=False)
+    out.print("Give 3D medical networks a supervised start from labelled photographs.\n")
+    table = Table.grid(padding=(0, 3))
+    for name, (_, summary) in COMMANDS.items():
+        table.add_row(f"  {name}", summary)
+    out.print(table)
+    out.print("\n`voxlift COMMAND --help` shows every option with its unit and default.")
+    recipes = ", ".join([*PRETRAIN_RECIPES, *FINETUNE_RECIPES])
+    out.print(f"Recipes: {recipes}.", highlight=False)
+    out.print("Research software, not a medical device.")
+
+
+def _set_up_messages() -> None:
+    """Show our own messages and warnings, one a line; keep the trainer's chatter out."""
+    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
+    ours = logging.getLogger("voxlift")
+    if not ours.handlers:
+        ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    if issubclass(category, UserWarning):
+        err.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)

@@ -1,0 +1,205 @@
+"""Ask a trained model: judge it on labelled data, or let it answer about new volumes."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torchmetrics.classification import MulticlassAccuracy
+
+from voxlift.config import MachineConfig
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.files import write_text
+from voxlift.data.classification_cases import ClassificationCases
+from voxlift.data.classification_source import open_classification
+from voxlift.data.image_augmentation import ImageAugmentation
+from voxlift.data.image_batches import image_loader
+from voxlift.data.image_source import open_images
+from voxlift.inference.classification import predict_cases, write_report
+from voxlift.inference.saved_model import SavedModel, load_model
+from voxlift.inference.volumes import Predictions, predict_volumes
+from voxlift.lifting.image_to_volume import lift
+from voxlift.tasks.pretrain import normalize
+from voxlift.training.hardware import choose_device
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "val", "test", "all"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        task: What the model was trained for.
+        split: The cases that were judged.
+        metrics: Metrics by name.
+        intervals: Their 95 % intervals, where there are any.
+        baselines: AUROC that one number a case reaches, by the name of the number.
+        folder: Where the whole report was written.
+    """
+
+    task: str
+    split: str
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    baselines: dict[str, float]
+    folder: Path
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str,
+    out: str | Path = "runs/evaluation",
+    split: Split = "test",
+    skip_bad: bool = False,
+    batch_size: int = 32,
+    device: str = "auto",
+) -> Evaluation:
+    """Judge a saved model on labelled data and write metrics, predictions and figures.
+
+    Where the data has no splits of its own, they are made as in the run that trained the model, so
+    that no training case is judged.
+
+    Args:
+        model: A bundled start, a weight file, or a run folder.
+        data: Data of the kind that the model was trained on.
+        out: Folder for the report; it must not hold one.
+        split: Which cases; `all` for data that the model has never seen.
+        skip_bad: List unreadable files and go on without them.
+        batch_size: Samples in a batch.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+
+    Raises:
+        DataError: If the data cannot be read, its classes are not the model's, or the split is
+            empty.
+        ConfigError: If the folder holds a report already.
+        WeightsError: If the model cannot be trusted or has no head.
+    """
+    folder = Path(out)
+    if (folder / "metrics.json").exists():
+        raise ConfigError(
+            f"{folder} holds an evaluation already (metrics.json). Choose another with --out."
+        )
+    saved = load_model(
+        model, device=choose_device(MachineConfig.model_validate({"device": device}))
+    )
+    if saved.head.task == "pretrain":
+        return _evaluate_photographs(
+            saved, data, folder, split="val", skip_bad=skip_bad, batch_size=batch_size
+        )
+    cases = open_classification(data, skip_bad=skip_bad)
+    _check_classes(saved, cases)
+    if split == "all":
+        indices, train = np.arange(len(cases)), np.array([], np.int64)
+    else:
+        settings = saved.head.settings
+        cases = cases.with_splits(
+            fractions=tuple(settings["fractions"]),  # type: ignore[arg-type]
+            seed=int(settings["seed"]),  # type: ignore[arg-type]
+        )
+        indices, train = cases.indices(split), cases.indices("train")
+    if not len(indices):
+        raise DataError(f"{data} has no cases in the split '{split}'. Choose another --split.")
+    report = write_report(
+        folder,
+        cases,
+        indices,
+        predict_cases(saved, cases, indices, batch_size=batch_size),
+        split=split,
+        threshold=saved.head.threshold,
+        train_indices=train,
+    )
+    found = report.metrics.intervals()
+    return Evaluation(
+        task="classify",
+        split=split,
+        metrics={name: interval.value for name, interval in found.items()},
+        intervals={name: (interval.low, interval.high) for name, interval in found.items()},
+        baselines={name: baseline.auroc.value for name, baseline in report.baselines.items()},
+        folder=folder,
+    )
+
+
+def _check_classes(model: SavedModel, cases: ClassificationCases) -> None:
+    if tuple(cases.class_names) != model.class_names:
+        raise DataError(
+            f"{cases.origin} has the classes {', '.join(cases.class_names)}, but the model tells "
+            f"apart {', '.join(model.class_names)}. Give data with the model's classes."
+        )
+
+
+def _evaluate_photographs(
+    model: SavedModel, data: str, folder: Path, *, split: str, skip_bad: bool, batch_size: int
+) -> Evaluation:
+    """Measure top-1 and top-5 accuracy on the validation photographs."""
+    images = open_images(data, split="val", skip_bad=skip_bad)
+    if images.class_names != model.class_names:
+        raise DataError(
+            f"{data} has the classes {', '.join(images.class_names[:10])} ..., but the model was "
+            f"trained on {', '.join(model.class_names[:10])} ... Give the same data set."
+        )
+    assert model.preprocessing.size_voxels is not None
+    loader = image_loader(
+        images,
+        batch_size=batch_size,
+        size=model.preprocessing.size_voxels[-1],
+        augmentation=ImageAugmentation.for_evaluation(),
+        seed=0,
+        shuffle=False,
+    )
+    num_classes = len(model.class_names)
+    scores = {
+        f"top{k}": MulticlassAccuracy(num_classes, average="micro", top_k=k)
+        for k in (1, 5)
+        if k < num_classes
+    }
+    for batch in loader:
+        probabilities = model.probabilities(lift(normalize(batch["image"])))
+        for score in scores.values():
+            score.update(probabilities, batch["label"])
+    metrics = {name: float(score.compute()) for name, score in scores.items()}
+    write_text(
+        folder / "metrics.json",
+        json.dumps({"split": split, "num_images": len(images), **metrics}, indent=2) + "\n",
+    )
+    return Evaluation("pretrain", split, metrics, {}, {}, folder)
+
+
+def predict(
+    model: str | Path,
+    inputs: Sequence[str | Path],
+    *,
+    out: str | Path = "runs/prediction",
+    device: str = "auto",
+    on_case: Callable[[Path], None] | None = None,
+) -> Predictions:
+    """Let a saved model answer about volumes on disk; the answers go to `predictions.csv`.
+
+    A volume that cannot be read is listed among the failures and does not stop the others.
+
+    Args:
+        model: A weight file, or a run folder (that of a run with folds averages them).
+        inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
+        out: Folder for the table.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+        on_case: Called with each input when it is done.
+
+    Raises:
+        DataError: If an input does not exist, or the table does.
+        WeightsError: If the model cannot be trusted or is not a classifier of volumes.
+    """
+    saved = load_model(
+        model, device=choose_device(MachineConfig.model_validate({"device": device}))
+    )
+    if saved.head.task != "classify":
+        raise ConfigError(
+            f"{model} was trained on photographs ({saved.head.task}); fine-tune it on volumes "
+            f"first: voxlift finetune --weights {model} --data ..."
+        )
+    return predict_volumes(saved, inputs, out=Path(out), on_case=on_case)
