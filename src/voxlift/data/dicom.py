@@ -67,7 +67,7 @@ class _Slice:
 
 def holds_dicom(folder: Path) -> bool:
     """Tell whether a folder holds a DICOM file (one with the preamble of DICOM files)."""
-    return any(_has_preamble(path) for path in _files(folder))
+    return any(_is_dicom(path) for path in _files(folder))
 
 
 def read_dicom_series(folder: Path, *, series_uid: str | None = None) -> Volume:
@@ -108,7 +108,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
-def _has_preamble(path: Path) -> bool:
+def _is_dicom(path: Path) -> bool:
+    """Tell DICOM objects from other files; a DICOMDIR is the index of a medium, no image."""
+    if path.name.upper() == "DICOMDIR":
+        return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
@@ -121,8 +124,7 @@ def _scan(folder: Path) -> dict[str, list[_Slice]]:
     series: dict[str, list[_Slice]] = {}
     others = 0
     for path in _files(folder):
-        # An index of a medium, not an image.
-        if path.name.upper() == "DICOMDIR" or not _has_preamble(path):
+        if not _is_dicom(path):
             others += 1
             continue
         try:
