@@ -41,14 +41,14 @@ def cifar10_tiny_axes() -> PretrainConfig:
     Differs from the paper: each batch is laid out in one of the six axis orders, so that the
     kernels meet photographs in every orientation.
 
-    Cost: about 40 minutes on two CPU cores with AVX512-BF16.
+    Cost: about half an hour on two CPU cores with AVX512-BF16.
     Command: `voxlift pretrain --recipe cifar10-tiny-axes --data cifar10 --download`.
     """
     return cifar10_tiny().model_copy(
         update={
             "recipe": "cifar10-tiny-axes",
             "out": Path("runs/cifar10-tiny-axes"),
-            "epochs": 16,
+            "epochs": 12,
             "progressive_sizes": ((0.5, 24),),
             "axis_shuffle": True,
         }
