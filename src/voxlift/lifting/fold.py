@@ -56,7 +56,11 @@ def folded_conv3d(
         order = (thin_axis, *(axis for axis in range(3) if axis != thin_axis))
         turned_stride = (stride[order[0]], stride[order[1]], stride[order[2]])
         turned = folded_conv3d(
-            _permute(volume, order), _permute(weight, order), bias, stride=turned_stride, thin_axis=0
+            _permute(volume, order),
+            _permute(weight, order),
+            bias,
+            stride=turned_stride,
+            thin_axis=0,
         )
         return _permute(turned, _inverse(order))
     batch, in_channels, thickness, *plane = volume.shape
@@ -65,7 +69,7 @@ def folded_conv3d(
     folded = functional.conv2d(
         image, fold_weight(weight, thickness=thickness), None, list(stride[1:]), padding
     )
-    result = folded.unflatten(1, (weight.shape[0], thickness))
+    result = folded.view(batch, weight.shape[0], thickness, *folded.shape[2:])
     return result if bias is None else result + bias.view(1, -1, 1, 1, 1)
 
 

@@ -43,8 +43,9 @@ def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple =
 
 def subsample(volume: Tensor, *, stride: Triple) -> Tensor:
     """Keep every `stride`-th voxel of each axis; without parameters, as a view."""
-    ndim = volume.ndim - 2
-    return volume[(..., *(slice(None, None, step) for step in _last(stride, ndim)))]
+    steps = _last(stride, volume.ndim - 2)
+    every: list[slice[None, None, int | None]] = [slice(None), slice(None)]
+    return volume[(*every, *(slice(None, None, step) for step in steps))]
 
 
 def max_pool(volume: Tensor, *, stride: Triple) -> Tensor:

@@ -276,7 +276,8 @@ class ResNet(nn.Module):
     @property
     def _memory_format(self) -> torch.memory_format:
         """The format that the user gave the weights with `.to(memory_format=...)`."""
-        weight = next(self.stages[0].parameters())
+        # Not that of a 1^3 kernel, which lies in memory as both formats do.
+        weight = self.get_parameter("layer1.0.conv2.weight")
         last = weight.is_contiguous(memory_format=torch.channels_last_3d)
         return torch.channels_last_3d if last and weight.shape[1] > 1 else torch.contiguous_format
 
@@ -301,11 +302,11 @@ def _recomputation(
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     """Let a recomputation leave the running statistics alone: the first pass has updated them."""
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
-    momenta = [norm.momentum for norm in norms]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, (momentum, num_batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, num_batches

@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EMAWeightAveraging,
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from voxlift.config import RunConfig
-from voxlift.core.errors import ConfigError
-from voxlift.training.guards import (
-    FiniteGradientGuard,
-    FiniteLossGuard,
-    GracefulInterrupt,
-    StopRun,
-    Throughput,
+from voxlift.training.checkpoints import (
+    BestCheckpoint,
+    ResumePoint,
+    WholeCheckpoints,
+    read_checkpoint,
 )
+from voxlift.training.guards import FiniteGradientGuard, FiniteLossGuard, Throughput
 from voxlift.training.hardware import choose_device, choose_precision, compile_backbone
+from voxlift.training.interrupt import Interrupt, StopRun, interruptible
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
 from voxlift.training.metrics_file import MetricsFile
+from voxlift.training.quiet import quiet_lightning
 from voxlift.training.reproducible import SeededSteps
 from voxlift.training.run_folder import RunFolder
 
@@ -86,30 +85,50 @@ def train(
     Raises:
         ConfigError: If there is no checkpoint to resume from, if the loss stops being finite, or
             if memory runs out; the message says what to do.
+        DataError: If the disk is full.
     """
-    checkpoint = _read_checkpoint(folder) if resume else None
+    checkpoint = read_checkpoint(folder.last_checkpoint) if resume else None
+    if checkpoint and checkpoint["global_step"] >= num_steps:
+        logger.info("All %d steps are done already; more --epochs would go on.", num_steps)
+        task.load_state_dict(checkpoint["state_dict"])
+        return True
     if config.machine.compile:
         compile_backbone(task)
-    trainer = _build_trainer(
-        config, folder, monitor, num_steps=num_steps, checkpoint=checkpoint, more=callbacks
-    )
-    try:
-        trainer.fit(
-            task,
-            train_loader,
-            val_loader,
-            ckpt_path=folder.last_checkpoint if resume else None,
-            weights_only=True,
+    with quiet_lightning(), interruptible() as interrupt:
+        trainer = _build_trainer(
+            config,
+            folder,
+            monitor,
+            num_steps=num_steps,
+            batches_per_epoch=len(train_loader),
+            resume_step=checkpoint["global_step"] if checkpoint else None,
+            interrupt=interrupt,
+            more=callbacks,
         )
-    except StopRun:
-        logger.info("Interrupted at step %d; go on with --resume.", trainer.global_step)
-        return False
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise explain_out_of_memory(task, train_loader, config) from error
-    trainer.save_checkpoint(folder.last_checkpoint)
+        try:
+            trainer.fit(
+                task,
+                train_loader,
+                val_loader,
+                ckpt_path=folder.last_checkpoint if resume else None,
+                weights_only=True,
+            )
+        except StopRun:
+            _say_where_stopped(folder, step=trainer.global_step)
+            return False
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise explain_out_of_memory(error, task, train_loader, config) from error
     return True
+
+
+def _say_where_stopped(folder: RunFolder, *, step: int) -> None:
+    if folder.last_checkpoint.is_file():
+        kept = read_checkpoint(folder.last_checkpoint)["global_step"]
+        logger.info("Stopped at step %d; --resume goes on from step %d.", step, kept)
+    else:
+        logger.info("Stopped at step %d, before the first checkpoint.", step)
 
 
 def measure(
@@ -130,32 +149,20 @@ def measure(
         checkpoint: The last one (averaged, if the run averages weights), or the best.
     """
     path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    task.load_state_dict(loaded["state_dict"])
+    task.load_state_dict(read_checkpoint(path)["state_dict"])
     device = choose_device(config.machine)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device == "cuda" else device,
-        devices=1,
-        precision=choose_precision(config.machine, device),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    results = trainer.validate(task, val_loader, verbose=False)
-    return dict(results[0])
-
-
-def _read_checkpoint(folder: RunFolder) -> dict[str, Any]:
-    if not folder.last_checkpoint.is_file():
-        raise ConfigError(
-            f"There is no checkpoint to resume from in {folder.checkpoints}; the run stopped "
-            "before its first. Start it anew with --overwrite."
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device == "cuda" else device,
+            devices=1,
+            precision=choose_precision(config.machine, device),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
         )
-    loaded: dict[str, Any] = torch.load(
-        folder.last_checkpoint, map_location="cpu", weights_only=True
-    )
-    return loaded
+        results = trainer.validate(task, val_loader, verbose=False)
+    return dict(results[0])
 
 
 def _build_trainer(
@@ -164,15 +171,15 @@ def _build_trainer(
     monitor: Monitor,
     *,
     num_steps: int,
-    checkpoint: dict[str, Any] | None,
+    batches_per_epoch: int,
+    resume_step: int | None,
+    interrupt: Interrupt,
     more: Sequence[Callback],
 ) -> lightning.Trainer:
     device = choose_device(config.machine)
-    step = checkpoint["global_step"] if checkpoint else None
     callbacks: list[Callback] = [
         FiniteLossGuard(),
         FiniteGradientGuard(),
-        GracefulInterrupt(str(folder.last_checkpoint)),
         LearningRateMonitor("step"),
         SeededSteps(config.seed),
         Throughput(),
@@ -181,19 +188,16 @@ def _build_trainer(
     if config.optimization.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.optimization.ema_decay))
     callbacks += [
-        ModelCheckpoint(
-            folder.checkpoints,
-            filename="best",
-            monitor=monitor.name,
-            mode="max" if monitor.higher_is_better else "min",
-            enable_version_counter=False,
+        BestCheckpoint(
+            folder.best_checkpoint,
+            metric=monitor.name,
+            higher_is_better=monitor.higher_is_better,
         ),
-        ModelCheckpoint(
-            folder.checkpoints,
-            filename="last",
-            every_n_train_steps=config.checkpoint_steps,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
+        ResumePoint(
+            folder.last_checkpoint,
+            every=config.checkpoint_steps,
+            num_steps=num_steps,
+            interrupt=interrupt,
         ),
     ]
     if sys.stderr.isatty():
@@ -202,21 +206,21 @@ def _build_trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=1,
         precision=choose_precision(config.machine, device),
-        max_steps=num_steps,
-        max_epochs=-1,
+        max_epochs=-(-num_steps // -(-batches_per_epoch // config.accumulate)),
         accumulate_grad_batches=config.accumulate,
         val_check_interval=config.val_steps and config.val_steps * config.accumulate,
         check_val_every_n_epoch=None if config.val_steps else 1,
         gradient_clip_val=config.optimization.gradient_clip or None,
         callbacks=callbacks,
         logger=[
-            MetricsFile(folder.metrics, resume_step=step),
+            MetricsFile(folder.metrics, resume_step=resume_step),
             TensorBoardLogger(folder.path, name="", version="tensorboard"),
         ],
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, batches_per_epoch),
         num_sanity_val_steps=0,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
+        plugins=[WholeCheckpoints()],
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )

@@ -1,10 +1,6 @@
-"""Callbacks that keep a run safe: against NaN, against Ctrl-C, and by saying how fast it goes."""
+"""Callbacks that watch a run: against NaN, and by saying how fast it goes."""
 
-import logging
-import signal
 import time
-from types import FrameType
-from typing import Any
 
 import lightning
 import torch
@@ -12,8 +8,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from voxlift.core.errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ConfigError):
@@ -75,65 +69,23 @@ class FiniteGradientGuard(Callback):
         )
 
 
-class GracefulInterrupt(Callback):
-    """On Ctrl-C finish the step, leave a checkpoint and stop; a second Ctrl-C stops at once.
-
-    Args:
-        checkpoint: Where the checkpoint is written.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = checkpoint
-        self.interrupted = False
-        self._previous: Any = None
-
-    def on_fit_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Listen for Ctrl-C, where this process may."""
-        del trainer, pl_module
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
-        except ValueError:  # not the main thread: its owner handles Ctrl-C
-            self._previous = None
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        logger.warning("Stopping after this step; the run can be resumed. Ctrl-C again: at once.")
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-        """Save and stop once interrupted."""
-        if self.interrupted and not trainer.should_stop:
-            trainer.save_checkpoint(self.checkpoint)
-            raise StopRun
-
-    def teardown(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Give Ctrl-C back to whom it belonged."""
-        del trainer, pl_module, stage
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-
-class StopRun(BaseException):
-    """Leave the training loop at once; the checkpoint is written."""
-
-
 class Throughput(Callback):
-    """Show samples per second in the progress bar and log them once an epoch."""
+    """Show samples per second in the progress bar and log them once an epoch.
+
+    What counts is the time from batch to batch, so that waiting for data is part of it.
+    """
 
     def __init__(self) -> None:
         self._samples = 0
         self._seconds = 0.0
         self._started = 0.0
 
-    def on_train_batch_start(self, *_: object) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, *_: object) -> None:
+        """Start the clock anew: a validation does not count."""
         self._started = time.perf_counter()
 
     def on_train_batch_end(
@@ -146,7 +98,9 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch."""
         del trainer, outputs, batch_idx
-        self._seconds += time.perf_counter() - self._started
+        now = time.perf_counter()
+        self._seconds += now - self._started
+        self._started = now
         self._samples += len(batch["label"])
         rate = self._samples / self._seconds
         pl_module.log("images/s", rate, prog_bar=True, logger=False)

@@ -59,6 +59,13 @@ def choose_precision(config: MachineConfig, device: Device) -> LightningPrecisio
     return "32-true"
 
 
+def autocast(config: MachineConfig, device: Device) -> torch.autocast:
+    """Make the context in which a run's forward pass is computed."""
+    precision = choose_precision(config, device)
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device, dtype, enabled=precision != "32-true")
+
+
 @cache
 def _say_once(message: str) -> None:
     logger.info(message)
@@ -87,9 +94,12 @@ def _cpu_flags() -> frozenset[str]:
 
 def prepare_memory_format(model: torch.nn.Module, device: Device) -> torch.nn.Module:
     """Lay convolution weights out channels-last, which is faster on CPUs and GPUs alike."""
-    if device == "mps":
-        return model
-    return model.to(memory_format=torch.channels_last_3d)
+    if device != "mps":
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in model.parameters():
+            if parameter.ndim in formats:
+                parameter.data = parameter.data.to(memory_format=formats[parameter.ndim])
+    return model
 
 
 def compile_backbone(task: nn.Module) -> None:

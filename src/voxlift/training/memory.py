@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import ConfigError
+from voxlift.training.hardware import autocast, choose_device
 
 logger = logging.getLogger(__name__)
 
@@ -45,50 +47,50 @@ def largest_that_fits(attempt: Callable[[int], object], *, below: int) -> int | 
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            _release()
+            _release(error)
             size //= 2
+        except ValueError:  # Batch norm refuses to train on a single value.
+            return None
         else:
             return size
     return None
 
 
-def _release() -> None:
+def _release(error: BaseException) -> None:
+    """Free what the failed step holds: its frames keep every activation alive."""
+    chained: BaseException | None = error
+    while chained is not None:
+        traceback.clear_frames(chained.__traceback__)
+        chained = chained.__cause__ or chained.__context__
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def explain_out_of_memory(
-    task: lightning.LightningModule, train_loader: Any, config: RunConfig
+    error: BaseException, task: lightning.LightningModule, train_loader: Any, config: RunConfig
 ) -> OutOfMemoryError:
-    """Probe smaller batches, without and with checkpointing, and say what would fit."""
-    backbone = getattr(getattr(task, "model", None), "backbone", None)
-    was_checkpointing = bool(getattr(backbone, "checkpointing", False))
+    """Probe smaller batches, without and with checkpointing, and say what would fit.
+
+    Args:
+        error: How memory ran out.
+        task: The task that was trained. It is of no use afterwards: the probe moves its weights.
+        train_loader: Its batches.
+        config: The run.
+    """
+    device = choose_device(config.machine)
     task.zero_grad(set_to_none=True)
-    _release()
-
-    def attempt(size: int) -> None:
-        train_loader.set_epoch(0)
-        batch = {
-            key: value[:size].to(task.device) for key, value in next(iter(train_loader)).items()
-        }
-        task.train()
-        loss = task.compute_loss(batch, 0)  # type: ignore[operator]
-        loss.backward()
-        task.zero_grad(set_to_none=True)
-
-    advice = []
+    _release(error)
+    attempt = _probe(task, train_loader, config)
     fits = largest_that_fits(attempt, below=config.batch_size)
-    if fits:
-        times = -(-config.batch_size * config.accumulate // fits)
-        advice.append(f"--batch-size {fits} --accumulate {times} (the same effective batch)")
-    if backbone is not None and not was_checkpointing:
+    advice = [_advise("", fits, config)] if fits else []
+    backbone = getattr(getattr(task, "model", None), "backbone", None)
+    if backbone is not None and not backbone.checkpointing:
         backbone.checkpointing = True
-        with_checkpointing = largest_that_fits(attempt, below=2 * config.batch_size)
+        more_fits = largest_that_fits(attempt, below=2 * config.batch_size)
         backbone.checkpointing = False
-        if with_checkpointing and with_checkpointing > (fits or 0):
-            times = -(-config.batch_size * config.accumulate // with_checkpointing)
-            advice.append(f"--checkpointing --batch-size {with_checkpointing} --accumulate {times}")
+        if more_fits and more_fits > (fits or 0):
+            advice.append(_advise("--checkpointing ", more_fits, config))
     remedy = (
         "Found to fit by trying one step: " + ", or ".join(advice) + "."
         if advice
@@ -96,6 +98,39 @@ def explain_out_of_memory(
         "that strides more."
     )
     return OutOfMemoryError(
-        f"Out of memory with --batch-size {config.batch_size} on {task.device}. {remedy} "
-        "The last checkpoint is whole."
+        f"Out of memory with --batch-size {config.batch_size} on {device}. {remedy} "
+        "A checkpoint that was saved before is whole."
     )
+
+
+def _probe(
+    task: lightning.LightningModule, train_loader: Any, config: RunConfig
+) -> Callable[[int], object]:
+    """Make a function that tries one training step on the first samples of a batch."""
+    device = choose_device(config.machine)
+    train_loader.set_epoch(0)
+    batch = next(iter(train_loader))
+
+    def attempt(size: int) -> None:
+        task.to(device).train()
+        configured: Any = task.configure_optimizers()
+        optimizer: torch.optim.Optimizer = configured["optimizer"]
+        for parameter in task.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # Now the optimizer holds all that it holds in a later step.
+        task.zero_grad(set_to_none=True)
+        samples = {key: value[:size].to(device) for key, value in batch.items()}
+        with autocast(config.machine, device):
+            loss = task.compute_loss(samples, 0)  # type: ignore[operator]
+        loss.backward()
+        optimizer.step()
+        task.zero_grad(set_to_none=True)
+
+    return attempt
+
+
+def _advise(flags: str, size: int, config: RunConfig) -> str:
+    effective = config.batch_size * config.accumulate
+    times = -(-effective // size)
+    same = "the same" if times * size == effective else "about the same"
+    return f"{flags}--batch-size {size} --accumulate {times} ({same} effective batch)"

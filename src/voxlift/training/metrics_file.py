@@ -9,6 +9,9 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from voxlift.core.errors import DataError
+from voxlift.core.files import write_text
+
 
 class MetricsFile(Logger):
     """Append each metric as `{"step", "epoch", "split", "name", "value"}`.
@@ -26,7 +29,7 @@ class MetricsFile(Logger):
         self.path = path
         if resume_step is not None and path.exists():
             kept = [line for line in read_metrics(path) if line["step"] < resume_step]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     @property
     def name(self) -> str:
@@ -46,7 +49,11 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append the metrics of one step."""
+        """Append the metrics of one step.
+
+        Raises:
+            DataError: If the disk is full.
+        """
         metrics = dict(metrics)
         epoch = metrics.pop("epoch", None)
         lines = []
@@ -61,8 +68,14 @@ class MetricsFile(Logger):
                     "value": value if math.isfinite(value) else None,
                 }
             )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        except OSError as error:
+            raise DataError(
+                f"{self.path} could not be written: {error.strerror or error}. "
+                "Free some space and go on with --resume."
+            ) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

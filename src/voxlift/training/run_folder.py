@@ -17,7 +17,14 @@ from voxlift.config import RunConfig
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_text
 
-FREE_TO_CHANGE = ("epochs", "machine", "out")
+FREE_TO_CHANGE = (
+    "epochs",
+    "out",
+    "machine.device",
+    "machine.workers",
+    "machine.cache_gb",
+    "machine.compile",
+)
 """Settings that a resumed run may change: how long it goes on, and where it is computed."""
 
 
@@ -110,7 +117,7 @@ def config_differences(
     changes = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
-        if before == after or (not prefix and key in FREE_TO_CHANGE):
+        if before == after or prefix + key in FREE_TO_CHANGE:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             changes += config_differences(before, after, f"{prefix}{key}.")

@@ -1,0 +1,164 @@
+"""Checkpoints: the best one, and the one from which a run goes on exactly."""
+
+import io
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from voxlift.core.errors import ConfigError
+from voxlift.core.files import write_aside
+from voxlift.training.interrupt import Interrupt, StopRun
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Write checkpoints whole or not at all, on whatever disk the run folder is.
+
+    Lightning's own way goes through the folder for temporary files, which may be on another disk:
+    what it then does is a copy, that can stop half-way.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Write a checkpoint beside `path` and rename it there.
+
+        Raises:
+            DataError: If the disk is full or the folder cannot be written to.
+        """
+        del storage_options
+        # Through memory: torch tells of a full disk by an error that does not say so.
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
+        with write_aside(path) as aside:
+            aside.write_bytes(whole.getbuffer())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no checkpoint {path}; the run stopped before its first. "
+            "Start it anew with --overwrite."
+        )
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(
+            f"The checkpoint {path} cannot be read ({error}). Start the run anew with --overwrite."
+        ) from error
+    return loaded
+
+
+class BestCheckpoint(Checkpoint):
+    """Keep the checkpoint with the best value of a metric so far.
+
+    Args:
+        path: Where it is kept.
+        metric: Name of the metric, such as `val/top1`.
+        higher_is_better: Which way is up.
+    """
+
+    def __init__(self, path: Path, *, metric: str, higher_is_better: bool) -> None:
+        self.path = path
+        self.metric = metric
+        self._sign = 1 if higher_is_better else -1
+        self._best = math.nan
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Save if this validation is the best so far, or the first."""
+        del pl_module
+        score = self._sign * float(trainer.callback_metrics[self.metric])
+        if math.isnan(self._best) or score > self._best:
+            self._best = score
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the best value."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Take the best value over from the run that is resumed."""
+        self._best = state_dict["best"]
+
+
+class ResumePoint(Checkpoint):
+    """Save where the run can go on exactly: every so many steps, at Ctrl-C, and when it is done.
+
+    A checkpoint is only taken between two steps of the optimizer, never between batches whose
+    gradients are still being added up. One taken just before a validation is taken again behind it,
+    so that a resumed run has the validation's outcome. This callback also ends the run.
+
+    Args:
+        path: Where the checkpoint is kept.
+        every: Steps of the optimizer between two checkpoints.
+        num_steps: Steps of the whole run.
+        interrupt: Whether the user asked the run to stop.
+    """
+
+    def __init__(self, path: Path, *, every: int, num_steps: int, interrupt: Interrupt) -> None:
+        self.path = path
+        self.every = every
+        self.num_steps = num_steps
+        self.interrupt = interrupt
+        self._step = 0
+        self._saved_at = -1
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Note the step at which the run begins, or goes on."""
+        del pl_module
+        self._step = trainer.global_step
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Stop if that was asked for.
+
+        Raises:
+            StopRun: Once the checkpoint of the last step is written.
+        """
+        if self.interrupt.requested and self._saved_at == self._step:
+            raise StopRun
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Save if the optimizer has just stepped and a checkpoint is due; end the run."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step >= self.num_steps:
+            # Rather than by Lightning's max_steps, which leaves out the last validation, and with
+            # which a checkpoint from the end of an epoch skips an epoch's data.
+            trainer.should_stop = True
+        elif self.interrupt.requested or self._step % self.every == 0:
+            self._save(trainer)
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Save again, now with the outcome of the validation."""
+        del pl_module
+        if self._saved_at == self._step:
+            self._save(trainer)
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Save again behind the end of the epoch, and at the end of the run."""
+        del pl_module
+        if self._saved_at == self._step or trainer.should_stop:
+            self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved_at = self._step
