@@ -9,6 +9,8 @@ from jaxtyping import Float32
 from voxlift.core.errors import DataError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.types import Triple
+from voxlift.data.orientation import to_canonical
+from voxlift.data.resample import resample
 from voxlift.data.volume import Volume
 
 NetworkInput = Float32[np.ndarray, "channels depth height width"]
@@ -46,10 +48,11 @@ def preprocess(
     Warns:
         PreprocessingWarning: If the numbers do not look like the unit of the training.
     """
+    made = preprocess_quietly(volume, preprocessing, name=name, margin_voxels=margin_voxels)
     complaint = unit_complaint(volume, preprocessing, name=name)
     if complaint is not None:
         warnings.warn(complaint, PreprocessingWarning, stacklevel=2)
-    return preprocess_quietly(volume, preprocessing, name=name, margin_voxels=margin_voxels)
+    return made
 
 
 def preprocess_quietly(
@@ -64,12 +67,8 @@ def preprocess_quietly(
     _check_array(array, preprocessing.in_channels, name=name)
     if isinstance(volume, Volume):
         if preprocessing.orientation == "canonical":
-            from voxlift.data.orientation import to_canonical
-
             volume = to_canonical(volume)
         if preprocessing.spacing_mm is not None:
-            from voxlift.data.resample import resample
-
             volume = resample(volume, preprocessing.spacing_mm)
         array = volume.array
     elif preprocessing.spacing_mm is not None:

@@ -65,6 +65,7 @@ class VolumeCache:
         complained = False
         for index in wanted:
             volume = cases.read_volume(index)
+            array = self._preprocess(index, volume)
             complaint = unit_complaint(volume, preprocessing, name=self._name(index))
             if complaint is not None and not complained:
                 complained = True
@@ -73,7 +74,6 @@ class VolumeCache:
                     PreprocessingWarning,
                     stacklevel=2,
                 )
-            array = self._preprocess(index, volume)
             if array.size > free:
                 break
             free -= array.size
