@@ -30,6 +30,18 @@ def test_same_voxels_in_two_splits_are_refused_whatever_the_type() -> None:
         check_cases(cases)
 
 
+def test_copies_in_other_splits_are_skipped_on_request(caplog: pytest.LogCaptureFixture) -> None:
+    volumes = [VOLUMES[0], VOLUMES[1], VOLUMES[0], VOLUMES[0], VOLUMES[2], VOLUMES[1]]
+    cases = ClassificationCases.from_arrays(
+        volumes, [0, 1, 0, 0, 1, 1], splits=["train", "train", "test", "val", "train", "train"]
+    )
+    with caplog.at_level(logging.WARNING):
+        checked = check_cases(cases, skip_bad=True)
+    assert [case.id for case in checked.cases] == ["00001", "00002", "00004", "00005"]
+    assert "skipped: 00000 is in another split" in caplog.text
+    assert checked.groups[0] == checked.groups[3]
+
+
 def test_same_group_in_two_splits_is_refused() -> None:
     cases = ClassificationCases.from_arrays(
         VOLUMES, [0, 1, 0, 1], groups=list("abca"), splits=["train", "train", "test", "test"]
@@ -92,6 +104,48 @@ def test_bad_volumes_are_errors_that_name_the_file_or_are_skipped(
     assert [case.id for case in cases.cases] == ["a.npy", "b.npy", "c.npy"]
     assert "d.npy" in caplog.text
     assert "1 of 4 volumes skipped" in caplog.text
+
+
+def write_dicom_series(folder: Path, array: np.ndarray) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir()
+    series = generate_uid()
+    for number, plane in enumerate(array.astype(np.int16)):
+        one = Dataset()
+        one.file_meta = FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.SeriesInstanceUID, one.Modality, one.PatientName = series, "CT", "Doe^Jane"
+        one.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        one.Rows, one.Columns = plane.shape
+        one.PixelSpacing, one.SliceThickness = [1.0, 1.0], 2.0
+        one.ImagePositionPatient = [0.0, 0.0, 2.0 * number]
+        one.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        one.RescaleSlope, one.RescaleIntercept = 1, 0
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 1
+        one.PixelData = plane.tobytes()
+        one.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+
+
+def test_a_manifest_may_mix_all_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["a.nii.gz", "b.nrrd", "c.mha", "d.npz", "e.npy", "series"]
+    arrays = [np.arange(60, dtype=np.int16).reshape(3, 4, 5) * (n + 1) for n in range(6)]
+    for name, array in zip(names[:4], arrays, strict=False):
+        write_volume(tmp_path / name, Volume(array))
+    np.save(tmp_path / "e.npy", arrays[4])
+    write_dicom_series(tmp_path / "series", arrays[5])
+    path = tmp_path / "list.csv"
+    path.write_text("path,label\n" + "\n".join(f"{name},{n % 2}" for n, name in enumerate(names)))
+    with caplog.at_level(logging.DEBUG):
+        cases = open_classification(path)
+    for index, array in enumerate(arrays):
+        np.testing.assert_array_equal(cases.read_volume(index).array, array)
+    assert cases.read_volume(5).spacing_mm == (2.0, 1.0, 1.0)
+    assert "Doe" not in caplog.text
 
 
 def test_text_named_as_a_volume_is_an_error(tmp_path: Path) -> None:

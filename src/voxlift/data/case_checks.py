@@ -8,11 +8,13 @@ import hashlib
 import logging
 import time
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
 from voxlift.core.errors import DataError
 from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
+from voxlift.data.splits import SPLITS
 from voxlift.data.volume import Volume
 
 _log = logging.getLogger(__name__)
@@ -28,7 +30,8 @@ def check_cases(cases: ClassificationCases, *, skip_bad: bool = False) -> Classi
 
     Args:
         cases: The data set.
-        skip_bad: List and skip volumes that cannot be read, instead of raising.
+        skip_bad: List and skip volumes that cannot be read, and the copies of volumes in other
+            splits (that in `test` stays, else that in `val`), instead of raising.
 
     Returns:
         The data set, without what was skipped.
@@ -58,6 +61,8 @@ def check_cases(cases: ClassificationCases, *, skip_bad: bool = False) -> Classi
             _log.info("checked %d of %d volumes", index + 1, len(cases))
     if skipped:
         _log.warning("%d of %d volumes skipped", skipped, len(cases))
+    if skip_bad:
+        kept, contents = _without_copies(kept, contents)
     return replace(cases, cases=_without_leakage(cases.origin, kept, contents))
 
 
@@ -69,6 +74,24 @@ def _content(volume: Volume) -> str | None:
     digest = hashlib.blake2b(repr(numbers.shape).encode(), digest_size=16)
     digest.update(numbers.data)
     return digest.hexdigest()
+
+
+def _without_copies(
+    cases: list[ClassificationCase], contents: list[str | None]
+) -> tuple[list[ClassificationCase], list[str | None]]:
+    """Keep volumes that are in several splits in the last of them only."""
+    last: dict[str, int] = {}
+    ranks = [SPLITS.index(case.split) if case.split else 0 for case in cases]
+    for content, rank in zip(contents, ranks, strict=True):
+        if content is not None:
+            last[content] = max(rank, last.get(content, 0))
+    kept = [
+        content is None or last[content] == r for content, r in zip(contents, ranks, strict=True)
+    ]
+    for case, keep in zip(cases, kept, strict=True):
+        if not keep:
+            _log.warning("skipped: %s is in another split, too", case.id)
+    return list(compress(cases, kept)), list(compress(contents, kept))
 
 
 def _without_leakage(
@@ -93,7 +116,7 @@ def _without_leakage(
         earlier = first_content.setdefault(content, case)
         if earlier is case:
             continue
-        _refuse_two_splits(origin, earlier, case, "hold the same voxels")
+        _refuse_two_splits(origin, earlier, case, "hold the same voxels", " (--skip-bad does)")
         _log.warning(
             "%s: %s and %s hold the same voxels%s",
             origin,
@@ -109,12 +132,12 @@ def _without_leakage(
 
 
 def _refuse_two_splits(
-    origin: str, one: ClassificationCase, other: ClassificationCase, reason: str
+    origin: str, one: ClassificationCase, other: ClassificationCase, reason: str, how: str = ""
 ) -> None:
     if one.split != other.split:
         # The group is not named: it may be a patient's number.
         raise DataError(
             f"{origin}: {one.id} of split '{one.split}' and {other.id} of split '{other.split}' "
             f"{reason}. What a network has seen in training makes its test worthless: put both "
-            "into one split, or leave one out."
+            f"into one split, or leave one out{how}."
         )
