@@ -48,8 +48,8 @@ def cifar10_tiny_axes() -> PretrainConfig:
         update={
             "recipe": "cifar10-tiny-axes",
             "out": Path("runs/cifar10-tiny-axes"),
-            "epochs": 12,
-            "progressive_sizes": ((0.5, 24),),
+            "epochs": 10,
+            "progressive_sizes": ((0.6, 24),),
             "axis_shuffle": True,
         }
     )
