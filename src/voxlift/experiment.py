@@ -6,6 +6,7 @@ folder with a model that can answer. `pretrain` and `finetune` are that path, to
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
@@ -210,7 +211,7 @@ def _train_folds(
     return True
 
 
-def _open_images(config: PretrainConfig, split: str) -> ImageSource:
+def _open_images(config: PretrainConfig, split: Literal["train", "val"]) -> ImageSource:
     return open_images(
         config.data,
         split=split,

@@ -104,7 +104,7 @@ def propose_preprocessing(
         scale = np.divide(found.spacing_mm, seen_mm)
         sizes = np.clip(np.round(np.multiply(found.size_voxels, scale)), 1, LARGEST_SIZE)
         size_voxels = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
-    fields = {
+    fields: dict[str, object] = {
         "size_voxels": size_voxels,
         "spacing_mm": spacing_mm,
         "unit": unit,

@@ -21,25 +21,13 @@ class SavedModel:
 
     Args:
         networks: The networks, in evaluation mode.
-        header: What the (first) file says.
-        paths: Where they were read from.
+        head: What their outputs mean.
+        preprocessing: What has to be done to a volume first.
     """
 
     networks: tuple[Classifier, ...]
-    header: WeightHeader
-    paths: tuple[Path, ...]
-
-    @property
-    def head(self) -> HeadDescription:
-        """What the outputs mean."""
-        assert self.header.head is not None
-        return self.header.head
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What has to be done to a volume first."""
-        assert self.header.preprocessing is not None
-        return self.header.preprocessing
+    head: HeadDescription
+    preprocessing: Preprocessing
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,7 +97,10 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
         load_weights(network, file, head="required", min_coverage=1.0)
         networks.append(network.eval().to(device))
     _check_alike([file.header for file in files])
-    return SavedModel(tuple(networks), files[0].header, tuple(file.path for file in files))
+    first = files[0].header
+    assert first.head is not None
+    assert first.preprocessing is not None
+    return SavedModel(tuple(networks), first.head, first.preprocessing)
 
 
 def _check_alike(headers: Sequence[WeightHeader]) -> None:

@@ -54,7 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(
-            f"The checkpoint {path} cannot be read ({error}). Start the run anew with --overwrite."
+            f"The checkpoint {path} cannot be read: it is cut off, or it is none of Voxlift's. "
+            "Start the run anew with --overwrite."
         ) from error
     return loaded
 

@@ -17,7 +17,7 @@ from voxlift.data.fingerprint import propose_preprocessing
 from voxlift.data.splits import folds, label_fraction
 from voxlift.data.volume_cache import VolumeCache
 from voxlift.inference.classification import ClassificationReport, predict_cases, write_report
-from voxlift.inference.saved_model import load_model
+from voxlift.inference.saved_model import SavedModel, load_model
 from voxlift.metrics.classification import choose_threshold
 from voxlift.nets.classifier import Classifier
 from voxlift.training.hardware import choose_device
@@ -168,27 +168,27 @@ def save_classifier(
 ) -> None:
     """Save a trained classifier with all that is needed to ask it.
 
-    With two classes the threshold is chosen on the validation cases, by the saved model itself.
+    With two classes the threshold is chosen on the validation cases.
     """
-    settings = {"seed": config.seed, "fractions": list(config.fractions)}
     head = HeadDescription(
         task="classify",
         num_classes=len(data.cases.class_names),
         class_names=data.cases.class_names,
-        settings=settings,
+        settings={"seed": config.seed, "fractions": list(config.fractions)},
     )
-    provenance = describe_origin(config, metrics)
-    save_weights(
-        model, folder.model, preprocessing=data.preprocessing, head=head, provenance=provenance
-    )
-    if head.num_classes == 2 and len(data.val):
-        saved = load_model(folder.model, device=choose_device(config.machine))
-        probabilities = predict_cases(saved, data.cases, data.val)
+    if head.num_classes == 2:
+        model.eval().to(choose_device(config.machine))
+        answering = SavedModel((model,), head, data.preprocessing)
+        probabilities = predict_cases(answering, data.cases, data.val)
         threshold = choose_threshold(probabilities, data.cases.labels[data.val])
         head = head.model_copy(update={"threshold": threshold})
-        save_weights(
-            model, folder.model, preprocessing=data.preprocessing, head=head, provenance=provenance
-        )
+    save_weights(
+        model,
+        folder.model,
+        preprocessing=data.preprocessing,
+        head=head,
+        provenance=describe_origin(config, metrics),
+    )
 
 
 def judge(

@@ -27,6 +27,9 @@ FREE_TO_CHANGE = (
 )
 """Settings that a resumed run may change: how long it goes on, and where it is computed."""
 
+OF_A_RUN = {"seed", "network", "machine", "optimization"}
+"""Settings by which the `config.yaml` of a run is told from that of another program."""
+
 
 class RunFolder:
     """Names of the files in a run folder.
@@ -86,12 +89,19 @@ def open_run_folder(
 
 def _remove_run(folder: RunFolder) -> None:
     """Delete an earlier run, but never a folder that is not one."""
-    if not folder.config.is_file():
+    settings = load_yaml(folder.config).keys() if folder.config.is_file() else ()
+    if OF_A_RUN.difference(settings):
         raise ConfigError(
-            f"{folder.path} is not empty and holds no run (there is no config.yaml), so "
-            "--overwrite will not delete it. Choose another folder with --out."
+            f"{folder.path} is not empty and holds no run of Voxlift, so --overwrite will not "
+            "delete it. Choose another folder with --out."
         )
-    shutil.rmtree(folder.path)
+    try:
+        shutil.rmtree(folder.path)
+    except OSError as error:
+        raise ConfigError(
+            f"The run in {folder.path} cannot be deleted: {error.strerror or error}. "
+            "Delete it by hand, or choose another folder with --out."
+        ) from error
 
 
 def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
