@@ -218,7 +218,7 @@ def _read_voxels(path: Path, header: _Header) -> bytearray:
     return voxels
 
 
-def _scale(stored: np.ndarray[Any, Any], header: _Header) -> np.ndarray[Any, Any]:
+def _scale(stored: np.ndarray, header: _Header) -> np.ndarray:
     """Apply slope and intercept, in 32 bits where these hold every stored value."""
     native = stored.dtype.newbyteorder("=")
     if (header.slope, header.intercept) == (1.0, 0.0):

@@ -6,7 +6,7 @@ the centres of the outermost voxels has the value of the outermost voxel.
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -132,17 +132,13 @@ def _sample(
     )
 
 
-def _pick_nearest(
-    array: np.ndarray[Any, Any], places: Float64[np.ndarray, " new"], axis: int
-) -> np.ndarray[Any, Any]:
+def _pick_nearest(array: np.ndarray, places: Float64[np.ndarray, " new"], axis: int) -> np.ndarray:
     # Half way between two voxels goes to the later one; rounding errors must not decide.
     index = np.floor(places + 0.5 + 1e-9).astype(int).clip(0, array.shape[axis] - 1)
     return array.take(index, axis=axis)
 
 
-def _pick_linear(
-    array: np.ndarray[Any, Any], places: Float64[np.ndarray, " new"], axis: int
-) -> np.ndarray[Any, Any]:
+def _pick_linear(array: np.ndarray, places: Float64[np.ndarray, " new"], axis: int) -> np.ndarray:
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32)
     places = places.clip(0, array.shape[axis] - 1)
@@ -151,7 +147,7 @@ def _pick_linear(
     share = (places - below).astype(array.dtype)
     shape = [1, 1, 1]
     shape[axis] = -1
-    lower: np.ndarray[Any, Any] = array.take(below, axis=axis)
+    lower: np.ndarray = array.take(below, axis=axis)
     difference = array.take(above, axis=axis)
     difference -= lower
     difference *= share.reshape(shape)

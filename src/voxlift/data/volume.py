@@ -14,7 +14,6 @@ where `depth_mm, height_mm, width_mm = spacing_mm`.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -39,7 +38,7 @@ class Volume:
         DataError: If the array is not three-dimensional and numeric, or the geometry is none.
     """
 
-    array: np.ndarray[Any, Any]
+    array: np.ndarray
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: Float64[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))

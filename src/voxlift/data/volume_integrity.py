@@ -8,8 +8,8 @@ import gzip
 import math
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from voxlift.core.errors import DataError
 
@@ -92,7 +92,7 @@ _META_BYTES = {
 }
 
 
-def _meta_fields(path: Path, file: IO[bytes]) -> dict[str, str]:
+def _meta_fields(path: Path, file: BufferedIOBase) -> dict[str, str]:
     """Read the text header up to and with its last line, which names the data."""
     fields: dict[str, str] = {}
     while file.tell() < _MAX_TEXT_HEADER_BYTES:
@@ -124,7 +124,7 @@ def check_nrrd(path: Path) -> None:
             count_gzip(path, file)
 
 
-def _nrrd_fields(path: Path, file: IO[bytes]) -> dict[str, str]:
+def _nrrd_fields(path: Path, file: BufferedIOBase) -> dict[str, str]:
     """Read the text header up to and with the empty line that ends it."""
     fields: dict[str, str] = {}
     while file.tell() < _MAX_TEXT_HEADER_BYTES:
@@ -146,12 +146,12 @@ def _sizes(path: Path, text: str) -> tuple[int, ...]:
         raise damaged(path, f"its header states the size {text!r}") from error
 
 
-def _chunks(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK_BYTES):
         yield chunk
 
 
-def count_gzip(path: Path, file: IO[bytes]) -> int:
+def count_gzip(path: Path, file: BufferedIOBase) -> int:
     """Count the bytes that decompress from where the file stands to its end.
 
     Raises:

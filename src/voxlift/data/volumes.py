@@ -199,7 +199,7 @@ def _write_simpleitk(path: Path, volume: Volume) -> None:
         raise OSError(reason) from error
 
 
-def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _writable(array: np.ndarray) -> np.ndarray:
     """Booleans and half precision are not in the formats; both have an exact stand-in."""
     if array.dtype == bool:
         return array.astype(np.uint8)
@@ -232,9 +232,9 @@ def _read_numpy(path: Path, suffix: str) -> Volume:
     return Volume(array=array, **cast("dict[str, Any]", geometry))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read the members of an .npz file, refusing claims of size that the file cannot hold."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
@@ -258,11 +258,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _native(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _choose_array(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+def _choose_array(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     named = [name for name in _ARRAY_NAMES if name in arrays]
