@@ -170,7 +170,7 @@ def test_a_cache_of_something_else_is_refused() -> None:
     with pytest.raises(ConfigError, match="another preprocessing"):
         make(augmentation=None, cache=other)
     with pytest.raises(ConfigError, match="0 or more"):
-        make(cache_gb=-1)
+        make(cache_gb=-1.0)
 
 
 def test_sizes_that_do_not_stack_are_an_error() -> None:

@@ -1,5 +1,6 @@
 """Labelled volumes: checks, splits, weights and what is never shown."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.case_statistics import case_statistics
-from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
+from voxlift.data.classification_cases import ClassificationCase, ClassificationCases, NamedArray
 
 VOLUMES = np.arange(10 * 8, dtype=np.float32).reshape(10, 2, 2, 2)
 LABELS = [0, 1, 0, 1, 0, 1, 0, 0, 0, 0]
@@ -21,6 +22,8 @@ def test_arrays_become_cases() -> None:
     assert cases.read_volume(3).spacing_mm == (2.0, 1.0, 1.0)
     np.testing.assert_array_equal(cases.read_volume(3).array, VOLUMES[3])
     assert cases.cases[3].path is None
+    stored = NamedArray(Path("some.npz"), "voxel")
+    assert ClassificationCase(id="x", image=stored, label=0, group="g").path == stored.path
     assert "10 cases (0 7, 1 3) in 10 groups" in cases.describe()
 
 

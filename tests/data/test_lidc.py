@@ -144,6 +144,16 @@ def test_bad_split_tables(folder: Path, table: str, message: str) -> None:
         read_lidc(folder)
 
 
+def test_what_cannot_be_read_is_an_error(folder: Path) -> None:
+    (folder / "nodules.csv").write_bytes(b"index,malignancy_mode\nn\xff,1\n")
+    with pytest.raises(DataError, match=r"nodules\.csv could not be read as CSV"):
+        read_lidc(folder)
+    for path in (folder / "nodule").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds no \.npz file|could not be read"):
+        read_lidc(folder)
+
+
 def test_what_is_not_clear_is_refused(folder: Path) -> None:
     table = folder / "nodules.csv"
     (folder / "copy.csv").write_bytes(table.read_bytes())

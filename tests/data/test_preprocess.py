@@ -39,12 +39,12 @@ def test_percentiles_are_those_of_the_volume() -> None:
 
 def test_crops_and_pads_about_the_centre() -> None:
     array = np.arange(2 * 5 * 4, dtype=np.float32).reshape(1, 2, 5, 4)
-    made = crop_or_pad(array, (4, 3, 4), fill=-1)
+    made = crop_or_pad(array, (4, 3, 4), fill=-1.0)
     assert made.shape == (1, 4, 3, 4)
     np.testing.assert_array_equal(made[:, 1:3], array[:, :, 1:4])
     np.testing.assert_array_equal(made[:, [0, 3]], -1)
     # What cannot be even has the extra voxel behind.
-    odd = crop_or_pad(array, (3, 5, 3), fill=-1)
+    odd = crop_or_pad(array, (3, 5, 3), fill=-1.0)
     np.testing.assert_array_equal(odd[:, :2], array[..., :3])
     np.testing.assert_array_equal(odd[:, 2], -1)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from voxlift.core.errors import DataError
+from voxlift.data.classification_source import open_classification
 from voxlift.data.volume_folders import read_volume_folders
 
 
@@ -29,6 +30,7 @@ def test_class_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         "well/a.npy": 1,
     }
     assert cases.splits == (None,) * 3
+    assert [case.id for case in open_classification(tmp_path).cases] == [c.id for c in cases.cases]
     assert "notes.txt" in caplog.text
 
 

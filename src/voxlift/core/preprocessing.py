@@ -1,8 +1,10 @@
 """What is done to a volume before a network sees it: saved with every model, applied again."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
+
+from voxlift.core.types import Triple
 
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 
@@ -50,7 +52,7 @@ class Preprocessing(BaseModel):
     in_channels: PositiveInt = 1
 
     @model_validator(mode="after")
-    def _check_intensity(self) -> Self:
+    def _check_intensity(self) -> "Preprocessing":
         for name in ("window", "percentiles"):
             bounds = getattr(self, name)
             if (bounds is not None) != (self.intensity == name):
@@ -65,7 +67,7 @@ class Preprocessing(BaseModel):
         return self
 
     @classmethod
-    def for_photographs(cls, size: int) -> Self:
+    def for_photographs(cls, size: int) -> "Preprocessing":
         """Describe lifted photographs: three slices of 8-bit values with one mean and std for all.
 
         Args:
@@ -103,5 +105,5 @@ class Preprocessing(BaseModel):
         )
 
 
-def _triple(values: tuple[float, float, float]) -> str:
+def _triple(values: tuple[float, float, float] | Triple) -> str:
     return " x ".join(f"{value:g}" for value in values)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,7 @@ class ClassificationCases:
         masks: Sequence[npt.NDArray[Any]] | npt.NDArray[Any] | None = None,
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
         origin: str = "arrays",
-    ) -> Self:
+    ) -> "ClassificationCases":
         """Make a data set of arrays in memory.
 
         Args:
@@ -227,7 +227,9 @@ class ClassificationCases:
             )
         return (len(indices) / (len(counts) * counts)).astype(np.float32)
 
-    def with_splits(self, *, fractions: Fractions = (0.7, 0.15, 0.15), seed: int) -> Self:
+    def with_splits(
+        self, *, fractions: Fractions = (0.7, 0.15, 0.15), seed: int
+    ) -> "ClassificationCases":
         """Complete the splits: existing ones are kept, missing ones made; see `split_cases`.
 
         Raises:

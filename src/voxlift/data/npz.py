@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from voxlift.core.errors import DataError
 
 MAX_ARRAY_BYTES = 2**35
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 def npz_names(path: Path) -> tuple[str, ...]:
@@ -65,9 +66,7 @@ def _load(path: Path, *, names: Collection[str], listing: bool) -> Arrays:
         ) from error
 
 
-def _read_member(
-    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> np.ndarray[Any, Any]:
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

@@ -13,7 +13,7 @@ from voxlift.data.orientation import to_canonical
 from voxlift.data.resample import resample
 from voxlift.data.volume import Volume
 
-NetworkInput = Float32[np.ndarray, "channels depth height width"]
+NetworkInput = Float32[np.ndarray, "channels _ _ _"]
 
 
 class PreprocessingWarning(UserWarning):

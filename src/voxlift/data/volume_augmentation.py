@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations, product
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from voxlift.core.types import AXES, Triple
 
-Channels = Float32[np.ndarray, "channels depth height width"]
+Channels = Float32[np.ndarray, "channels _ _ _"]
 Axis = Literal["depth", "height", "width"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -46,7 +46,7 @@ class VolumeAugmentation(BaseModel, frozen=True, extra="forbid"):
     noise_std: Amount = 0.0
 
     @model_validator(mode="after")
-    def _check_rotation(self) -> Self:
+    def _check_rotation(self) -> "VolumeAugmentation":
         if (self.rotation in ("in-plane", "free")) != (self.rotation_degrees > 0):
             raise ValueError(
                 f"rotation is '{self.rotation}' and rotation_degrees is {self.rotation_degrees:g}. "
@@ -96,7 +96,7 @@ def draw_change(
     turn = generator.random()
     direction = generator.standard_normal(3)
     angle = generator.uniform(-1.0, 1.0) * np.deg2rad(augmentation.rotation_degrees)
-    scale, offset = generator.uniform(-1.0, 1.0, size=2)
+    scale, offset = generator.uniform(-1.0, 1.0, size=2).tolist()
     noise_seed = int(generator.integers(2**63))
     axes, mirrored = (0, 1, 2), (False, False, False)
     if augmentation.rotation == "quarter-turns":
