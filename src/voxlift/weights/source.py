@@ -38,5 +38,7 @@ def read_source(source: Source) -> WeightFile:
         return source
     file = read_weight_file(locate(source))
     if isinstance(source, str) and source in BUNDLED:
-        announce(source, licence=file.header.licence, provenance=str(file.header.provenance))
+        told = file.header.provenance
+        origin = ", ".join(str(told[key]) for key in ("data", "command", "metrics") if key in told)
+        announce(source, licence=file.header.licence, provenance=origin)
     return file
