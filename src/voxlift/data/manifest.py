@@ -184,7 +184,7 @@ def _label(path: Path, row: _Row) -> str:
     if text.lower() in _NO_LABEL:
         raise DataError(
             f"{path}, row {row.number}: the label is missing ('{text}'). Fill it in, or leave "
-            "the row out."
+            "the row out. If that is the name of a class, choose another, such as 'normal'."
         )
     try:
         number = float(text.replace("_", "?"))
