@@ -6,7 +6,8 @@ folder with a model that can answer. `pretrain` and `finetune` are that path, to
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
@@ -20,7 +21,9 @@ from voxlift.data.epoch_order import ResumableLoader
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.image_batches import ImageBatch, image_loader
 from voxlift.data.image_source import ImageSource, open_images
+from voxlift.data.volume_cache import VolumeCache
 from voxlift.figures.learning_curves import plot_learning_curves
+from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.factory import create_backbone
 from voxlift.nets.norm import apply_norm_mode
@@ -28,6 +31,7 @@ from voxlift.tasks.classify import ClassifyTask
 from voxlift.tasks.pretrain import PretrainTask
 from voxlift.training.classification import (
     ClassificationData,
+    cache_volumes,
     classification_loaders,
     judge,
     open_classification_data,
@@ -38,7 +42,13 @@ from voxlift.training.engine import Monitor, count_steps, measure, train
 from voxlift.training.hardware import choose_device, prepare_memory_format
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run import Run
-from voxlift.training.run_folder import RunFolder, logging_to, open_run_folder
+from voxlift.training.run_folder import (
+    RunFolder,
+    check_run_folder,
+    logging_to,
+    open_run_folder,
+    remembering_log,
+)
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
 
@@ -63,16 +73,18 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         ConfigError: If the run folder is not empty, or training cannot go on; the message says why.
         WeightsError: If the weights to start from do not fit.
     """
-    images = _open_images(config, "train")
-    val_images = _open_images(config, "val")
-    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
-    with logging_to(folder.log):
+    check_run_folder(config, resume=resume, overwrite=overwrite)
+    # What can be refused is refused before the run folder is touched.
+    with remembering_log() as said:
+        geometry = _photograph_geometry(config)
+        images = _open_images(config, "train")
+        val_images = _open_images(config, "val")
         logger.info("Training on %s; validating on %s", images.describe(), val_images.describe())
         train_loader = _image_loader(images, config, training=True)
         val_loader = _image_loader(val_images, config, training=False)
-        model = _build_classifier(
-            config, geometry=_photograph_geometry(config), num_classes=len(images.class_names)
-        )
+        model = _build_classifier(config, geometry=geometry, num_classes=len(images.class_names))
+    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
+    with logging_to(folder.log, earlier=said):
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
         task = PretrainTask(
             model,
@@ -105,6 +117,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
                 task="pretrain",
                 num_classes=len(images.class_names),
                 class_names=images.class_names,
+                settings={"seed": config.seed, "val_fraction": config.val_fraction},
             ),
             provenance=describe_origin(config, metrics),
         )
@@ -134,16 +147,22 @@ def finetune(
         ConfigError: If the run folder is not empty, or training cannot go on; the message says why.
         WeightsError: If the weights to start from do not fit.
     """
-    data = open_classification_data(config, cases)
-    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
-    with logging_to(folder.log):
+    check_run_folder(config, resume=resume, overwrite=overwrite)
+    # What can be refused is refused before the run folder is touched.
+    with remembering_log() as said:
+        data = open_classification_data(config, cases)
         logger.info("%s", data.describe())
         for reason in data.reasons:
             logger.info("%s", reason)
+        cache = cache_volumes(data, config)
+        parts = split_folds(data, config) if config.folds else [data]
+        learner = _prepare(parts[0], config, cache)
+    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
+    with logging_to(folder.log, earlier=said):
         if config.folds:
-            finished = _train_folds(data, config, folder, resume=resume)
+            finished = _train_folds(parts, learner, cache, config, folder, resume=resume)
         else:
-            finished = _train_classifier(data, config, folder, resume=resume)
+            finished = _train_classifier(learner, config, folder, resume=resume)
         if not finished:
             return Run(folder.path)
         report = judge(data, config, folder)
@@ -154,11 +173,19 @@ def finetune(
     return Run(folder.path, folder.path if config.folds else folder.model, metrics)
 
 
-def _train_classifier(
-    data: ClassificationData, config: FinetuneConfig, folder: RunFolder, *, resume: bool
-) -> bool:
-    """Train one network; True once its model is saved."""
-    train_loader, val_loader = classification_loaders(data, config)
+@dataclass(frozen=True)
+class _Learner:
+    """A network and its data, ready to be trained."""
+
+    data: ClassificationData
+    task: ClassifyTask
+    train_loader: Any
+    val_loader: Any
+    num_steps: int
+
+
+def _prepare(data: ClassificationData, config: FinetuneConfig, cache: VolumeCache) -> _Learner:
+    train_loader, val_loader = classification_loaders(data, config, cache=cache)
     model = _build_classifier(
         config,
         geometry=data.geometry,
@@ -176,29 +203,43 @@ def _train_classifier(
         head_warmup=config.head_warmup,
         layer_decay=config.layer_decay,
     )
+    return _Learner(data, task, train_loader, val_loader, num_steps)
+
+
+def _train_classifier(
+    learner: _Learner, config: FinetuneConfig, folder: RunFolder, *, resume: bool
+) -> bool:
+    """Train one network; True once its model is saved."""
+    task, val_loader = learner.task, learner.val_loader
     finished = train(
         task,
-        train_loader,
+        learner.train_loader,
         val_loader,
         config=config,
         folder=folder,
         monitor=Monitor("val/auroc"),
-        num_steps=num_steps,
+        num_steps=learner.num_steps,
         resume=resume,
         callbacks=_early_stop(config),
     )
     _draw_learning_curves(folder)
     if finished:
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="best")
-        save_classifier(model, data, config, folder, metrics)
+        save_classifier(task.model, learner.data, config, folder, metrics)
     return finished
 
 
 def _train_folds(
-    data: ClassificationData, config: FinetuneConfig, folder: RunFolder, *, resume: bool
+    parts: Sequence[ClassificationData],
+    first: _Learner,
+    cache: VolumeCache,
+    config: FinetuneConfig,
+    folder: RunFolder,
+    *,
+    resume: bool,
 ) -> bool:
     """Train one network a fold, each in a run folder of its own; finished ones are kept."""
-    for number, fold in enumerate(split_folds(data, config)):
+    for number, part in enumerate(parts):
         path = folder.path / f"fold-{number}"
         inner = config.model_copy(update={"out": path})
         started = resume and RunFolder(path).last_checkpoint.is_file()
@@ -206,7 +247,8 @@ def _train_folds(
             continue
         inner_folder = open_run_folder(inner, resume=started, overwrite=not started)
         logger.info("Fold %d of %d", number + 1, config.folds)
-        if not _train_classifier(fold, inner, inner_folder, resume=started):
+        learner = first if number == 0 else _prepare(part, inner, cache)
+        if not _train_classifier(learner, inner, inner_folder, resume=started):
             return False
     return True
 
@@ -239,9 +281,13 @@ def _image_loader(
 
 
 def _photograph_geometry(config: PretrainConfig) -> Geometry:
-    if config.network.geometry != "auto":
-        return named_geometry(config.network.geometry)
-    return named_geometry("thumbnail" if config.image_size <= THUMBNAIL_SIZE else "pretrain")
+    name = config.network.geometry
+    if name == "auto":
+        name = "thumbnail" if config.image_size <= THUMBNAIL_SIZE else "pretrain"
+    geometry = named_geometry(name)
+    for size in {config.image_size, *(size for _, size in config.progressive_sizes)}:
+        geometry.check_size((NUM_SLICES, size, size))
+    return geometry
 
 
 def _build_classifier(

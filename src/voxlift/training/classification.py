@@ -105,6 +105,8 @@ def open_classification_data(
         reasons.append(why)
     else:
         geometry = named_geometry(config.network.geometry)
+    if preprocessing.size_voxels is not None:
+        geometry.check_size(preprocessing.size_voxels)
     return ClassificationData(cases, train, val, test, preprocessing, geometry, tuple(reasons))
 
 
@@ -124,15 +126,21 @@ def split_folds(data: ClassificationData, config: FinetuneConfig) -> list[Classi
     ]
 
 
-def classification_loaders(data: ClassificationData, config: FinetuneConfig) -> tuple[Any, Any]:
-    """Make the loaders of training and validation cases; each volume is read once."""
-    cache = VolumeCache(
+def cache_volumes(data: ClassificationData, config: FinetuneConfig) -> VolumeCache:
+    """Read and preprocess the training and validation cases; folds share what was read."""
+    return VolumeCache(
         data.cases,
         np.concatenate([data.train, data.val]),
         preprocessing=data.preprocessing,
         margin_voxels=config.augmentation.shift_voxels,
         cache_gb=config.machine.cache_gb,
     )
+
+
+def classification_loaders(
+    data: ClassificationData, config: FinetuneConfig, *, cache: VolumeCache
+) -> tuple[Any, Any]:
+    """Make the loaders of training and validation cases."""
     train_loader = volume_loader(
         data.cases,
         data.train,

@@ -5,7 +5,7 @@ import logging
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -66,6 +66,28 @@ def open_run_folder(
             resume, or if the config differs from the one that the run was started with.
         DataError: If the folder cannot be written to.
     """
+    check_run_folder(config, resume=resume, overwrite=overwrite)
+    folder = RunFolder(config.out)
+    if overwrite and folder.path.exists():
+        _remove_run(folder)
+    write_text(folder.config, to_yaml(config))
+    write_text(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
+    folder.checkpoints.mkdir(exist_ok=True)
+    folder.figures.mkdir(exist_ok=True)
+    return folder
+
+
+def check_run_folder(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Check, without touching anything, that `open_run_folder` would not refuse.
+
+    Args:
+        config: Config of the run.
+        resume: As in `open_run_folder`.
+        overwrite: As in `open_run_folder`.
+
+    Raises:
+        ConfigError: As `open_run_folder` does.
+    """
     folder = RunFolder(config.out)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
@@ -79,22 +101,19 @@ def open_run_folder(
                 f"The run folder {folder.path} is not empty. Go on with its run (--resume), "
                 "replace it (--overwrite), or choose another folder with --out."
             )
-        _remove_run(folder)
-    write_text(folder.config, to_yaml(config))
-    write_text(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
-    folder.checkpoints.mkdir(exist_ok=True)
-    folder.figures.mkdir(exist_ok=True)
-    return folder
+        _check_is_run(folder)
 
 
-def _remove_run(folder: RunFolder) -> None:
-    """Delete an earlier run, but never a folder that is not one."""
+def _check_is_run(folder: RunFolder) -> None:
     settings = load_yaml(folder.config).keys() if folder.config.is_file() else ()
     if OF_A_RUN.difference(settings):
         raise ConfigError(
             f"{folder.path} is not empty and holds no run of Voxlift, so --overwrite will not "
             "delete it. Choose another folder with --out."
         )
+
+
+def _remove_run(folder: RunFolder) -> None:
     try:
         shutil.rmtree(folder.path)
     except OSError as error:
@@ -188,11 +207,41 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+class _Remembering(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Send what Voxlift logs to a file as well, for as long as the block lasts."""
+def remembering_log() -> Iterator[Sequence[logging.LogRecord]]:
+    """Remember what Voxlift logs before there is a run folder, for `logging_to`."""
+    handler = _Remembering()
+    with _handling(handler):
+        yield handler.records
+
+
+@contextmanager
+def logging_to(path: Path, *, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
+    """Send what Voxlift logs to a file as well, for as long as the block lasts.
+
+    Args:
+        path: The file; it is appended to.
+        earlier: What was logged before the file could be written.
+    """
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for record in earlier:
+        handler.handle(record)
+    with _handling(handler):
+        yield
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
     logger = logging.getLogger("voxlift")
     level = logger.level
     logger.addHandler(handler)
