@@ -277,7 +277,9 @@ class ResNet(nn.Module):
     def _memory_format(self) -> torch.memory_format:
         """The format that the user gave the weights with `.to(memory_format=...)`."""
         # Not that of a 1^3 kernel, which lies in memory as both formats do.
-        weight = self.get_parameter("layer1.0.conv2.weight")
+        conv = self.get_submodule("layer1.0.conv2")
+        assert isinstance(conv, nn.Conv3d)
+        weight = conv.weight
         last = weight.is_contiguous(memory_format=torch.channels_last_3d)
         return torch.channels_last_3d if last and weight.shape[1] > 1 else torch.contiguous_format
 

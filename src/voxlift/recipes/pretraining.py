@@ -48,8 +48,8 @@ def cifar10_tiny_axes() -> PretrainConfig:
         update={
             "recipe": "cifar10-tiny-axes",
             "out": Path("runs/cifar10-tiny-axes"),
-            "epochs": 10,
-            "progressive_sizes": ((0.6, 24),),
+            "epochs": 8,
+            "progressive_sizes": ((0.7, 24),),
             "axis_shuffle": True,
         }
     )

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
-from voxlift.core.geometry import AXIS_ORDERS, Geometry
+from voxlift.core.geometry import AXIS_ORDERS, AxisOrder, Geometry
 from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD
 from voxlift.core.randomness import numpy_generator, torch_generator
-from voxlift.core.types import Logits
+from voxlift.core.types import LiftedImages, Logits
 from voxlift.lifting.image_to_volume import lift
+from voxlift.lifting.turn import turned_parameters
 from voxlift.nets.classifier import Classifier
 from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, schedule_factor
 
@@ -92,13 +93,28 @@ class PretrainTask(lightning.LightningModule):
         )
         if self.axis_shuffle:
             order = AXIS_ORDERS[numpy_generator(self.seed, "axes", *identity).integers(6)]
-            volumes = volumes.permute(0, 1, *(2 + axis for axis in order))
-            self.model.backbone.geometry = self.geometry.transposed(order)
+            logits = self.classify_transposed(volumes, order)
+        else:
+            logits = self.model(volumes)
         return functional.cross_entropy(
-            self.model(volumes),
-            batch["label"],
-            label_smoothing=self.optimization.label_smoothing,
+            logits, batch["label"], label_smoothing=self.optimization.label_smoothing
         )
+
+    def classify_transposed(self, volumes: LiftedImages, order: AxisOrder) -> Logits:
+        """Classify lifted photographs as if they were laid out in another axis order.
+
+        The kernels are turned instead of the volumes, which gives the same logits sooner; but
+        recomputed blocks would meet kernels that are turned back already, so with checkpointing
+        the volumes are transposed, and the geometry with them.
+        """
+        backbone = self.model.backbone
+        if not backbone.checkpointing:
+            turned = turned_parameters(self.model, order)
+            logits: Tensor = torch.func.functional_call(self.model, turned, (volumes,))
+            return logits
+        backbone.geometry = self.geometry.transposed(order)
+        logits = self.model(volumes.permute(0, 1, *(2 + axis for axis in order)))
+        return logits
 
     def on_train_batch_end(self, *_: object) -> None:
         """Restore the geometry only now: recomputed blocks needed it in the backward pass."""
