@@ -111,9 +111,9 @@ class PretrainTask(lightning.LightningModule):
         if not backbone.checkpointing:
             turned = turned_parameters(self.model, order)
             logits: Tensor = torch.func.functional_call(self.model, turned, (volumes,))
-            return logits
-        backbone.geometry = self.geometry.transposed(order)
-        logits = self.model(volumes.permute(0, 1, *(2 + axis for axis in order)))
+        else:
+            backbone.geometry = self.geometry.transposed(order)
+            logits = self.model(volumes.permute(0, 1, *(2 + axis for axis in order)))
         return logits
 
     def on_train_batch_end(self, *_: object) -> None:
