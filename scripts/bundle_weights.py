@@ -10,6 +10,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from voxlift.core.files import write_text
 from voxlift.evaluation import evaluate
 from voxlift.training.run_folder import load_yaml
@@ -17,8 +19,8 @@ from voxlift.weights.bundled import BUNDLED, FOLDER
 from voxlift.weights.file import WeightFile, read_weight_file, write_weight_file
 
 LICENCE = (
-    "Apache-2.0, as Voxlift itself; CIFAR-10, from which they were learnt, is a public research set "
-    "that states no licence"
+    "Apache-2.0, as Voxlift itself; CIFAR-10, from which they were learnt, is a public research "
+    "set that states no licence"
 )
 CITATION = "arXiv:2201.01426 (method); A. Krizhevsky, Learning Multiple Layers of Features, 2009"
 
@@ -95,7 +97,7 @@ def main() -> None:
     )
 
 
-def _write(path: Path, source: WeightFile, provenance: dict[str, object] | None = None) -> None:
+def _write(path: Path, source: WeightFile, provenance: dict[str, JsonValue] | None = None) -> None:
     header = source.header.model_copy(
         update={
             "licence": LICENCE,
