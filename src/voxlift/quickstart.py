@@ -38,6 +38,7 @@ NUM_TRAIN, NUM_VAL, NUM_TEST = 32, 48, 160
 SIZE_VOXELS = (24, 24, 24)
 NUM_SEEDS = 3
 NUM_STEPS, BATCH_SIZE, VAL_STEPS = 60, 8, 10
+SHORT_EPOCHS = 2
 CT_WINDOW_HU = (-1000.0, 400.0)
 STARTS = ("scratch", "tiny", "tiny-axes", "photographs")
 
@@ -115,7 +116,10 @@ def quickstart(
     folder = _clear(Path(out), overwrite=overwrite)
     cases = _open_cases(data, seed)
     logger.info("1 of 3: pre-training briefly on ten photographs")
-    short = pretrain(photographs().model_copy(update={"out": folder / "pretrain", "seed": seed}))
+    demonstration = photographs().model_copy(
+        update={"out": folder / "pretrain", "seed": seed, "epochs": SHORT_EPOCHS}
+    )
+    short = pretrain(demonstration)
     _draw_idea(folder, short.model_path, cases)
     starts = {start: start for start in STARTS} | {"photographs": str(short.model_path)}
     logger.info("2 of 3: fine-tuning %d starts with %d seeds each", len(starts), num_seeds)
