@@ -65,7 +65,8 @@ def main() -> None:
     path = FOLDER / f"{arguments.name}.safetensors"
     _write(path, source)
     with tempfile.TemporaryDirectory() as folder:
-        measured = evaluate(path, data=arguments.data, out=folder).metrics
+        found = evaluate(path, data=arguments.data, out=folder).metrics
+    measured = {name: interval.value for name, interval in found.items()}
     provenance = dict(source.header.provenance)
     provenance["data"] = "CIFAR-10 (JPEG copy)"
     provenance["metrics"] = {f"test/{name}": round(value, 6) for name, value in measured.items()}

@@ -3,7 +3,8 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +27,10 @@ from voxlift.arguments import (
 from voxlift.bench import run_bench, write_bench
 from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig
 from voxlift.core.errors import ConfigError, VoxliftError
-from voxlift.evaluation import Evaluation, evaluate, predict
+from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
 from voxlift.inference.volumes import find_volumes
+from voxlift.metrics.bootstrap import Interval
 from voxlift.quickstart import quickstart
 from voxlift.recipes.registry import (
     FINETUNE_RECIPES,
@@ -115,7 +117,13 @@ def _finetune(argv: Sequence[str]) -> int:
     command = _parse(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
     flags = command.flags
     run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
-    return _show_run(run)
+    if run.report is None:
+        return _show_run(run)
+    found = run.report.metrics.intervals()
+    baselines = {name: each.auroc.value for name, each in run.report.baselines.items()}
+    out.print(_judgement_table(f"classify, {run.report.split} cases", found, baselines))
+    _show_places(run)
+    return 0
 
 
 def _show_run(run: Run) -> int:
@@ -126,8 +134,12 @@ def _show_run(run: Run) -> int:
     for name, value in run.metrics.items():
         table.add_row(name, f"{value:.4f}")
     out.print(table)
-    out.print(f"Model: {run.model_path}", f"Run folder: {run.folder}", sep="\n", soft_wrap=True)
+    _show_places(run)
     return 0
+
+
+def _show_places(run: Run) -> None:
+    out.print(f"Model: {run.model_path}", f"Run folder: {run.folder}", sep="\n", soft_wrap=True)
 
 
 def _evaluate(argv: Sequence[str]) -> int:
@@ -141,17 +153,21 @@ def _evaluate(argv: Sequence[str]) -> int:
         batch_size=command.batch_size,
         device=command.device,
     )
-    out.print(_evaluation_table(result))
+    title = f"{result.task}, {result.split} cases"
+    out.print(_judgement_table(title, result.metrics, result.baselines))
     out.print(f"Report: {result.folder}", soft_wrap=True)
     return 0
 
 
-def _evaluation_table(result: Evaluation) -> Table:
-    table = Table("metric", "value", "95 % interval", title=f"{result.task}, {result.split} cases")
-    for name, value in result.metrics.items():
-        bounds = result.intervals.get(name)
-        table.add_row(name, f"{value:.4f}", f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "")
-    for name, value in result.baselines.items():
+def _judgement_table(
+    title: str, metrics: Mapping[str, Interval], baselines: Mapping[str, float]
+) -> Table:
+    """Show metrics with their intervals, and what one number a case would have reached."""
+    table = Table("metric", "value", "95 % interval", title=title)
+    for name, found in metrics.items():
+        bounds = "" if isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
+        table.add_row(name, f"{found.value:.4f}", bounds)
+    for name, value in baselines.items():
         table.add_row(f"auroc of {name} alone", f"{value:.4f}", "")
     return table
 
@@ -170,7 +186,7 @@ def _predict(argv: Sequence[str]) -> int:
         )
     table = Table("input", "prediction", "probability")
     for answer in result.predictions:
-        table.add_row(str(answer.path), answer.class_name, f"{max(answer.probabilities):.3f}")
+        table.add_row(str(answer.path), answer.class_name, f"{answer.probability:.3f}")
     out.print(table)
     out.print(f"Table: {result.table}", soft_wrap=True)
     for path, reason in result.failures.items():

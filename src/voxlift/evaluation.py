@@ -4,10 +4,12 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel
 from torchmetrics.classification import MulticlassAccuracy
 
 from voxlift.config import MachineConfig
@@ -22,6 +24,7 @@ from voxlift.inference.classification import predict_cases, write_report
 from voxlift.inference.saved_model import SavedModel, load_model
 from voxlift.inference.volumes import Predictions, predict_volumes
 from voxlift.lifting.image_to_volume import lift
+from voxlift.metrics.bootstrap import Interval
 from voxlift.tasks.pretrain import normalize
 from voxlift.training.hardware import choose_device
 
@@ -37,16 +40,14 @@ class Evaluation:
     Args:
         task: What the model was trained for.
         split: The cases that were judged.
-        metrics: Metrics by name.
-        intervals: Their 95 % intervals, where there are any.
+        metrics: Metrics by name, with 95 % intervals where there are any, else NaN bounds.
         baselines: AUROC that one number a case reaches, by the name of the number.
         folder: Where the whole report was written.
     """
 
     task: str
     split: str
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    metrics: dict[str, Interval]
     baselines: dict[str, float]
     folder: Path
 
@@ -95,14 +96,11 @@ def evaluate(
         )
     cases = open_classification(data, skip_bad=skip_bad)
     _check_classes(saved, cases)
+    settings = _SplitSettings.model_validate(saved.head.settings)
     if split == "all":
         indices, train = np.arange(len(cases)), np.array([], np.int64)
     else:
-        settings = saved.head.settings
-        cases = cases.with_splits(
-            fractions=tuple(settings["fractions"]),  # type: ignore[arg-type]
-            seed=int(settings["seed"]),  # type: ignore[arg-type]
-        )
+        cases = cases.with_splits(fractions=settings.fractions, seed=settings.seed)
         indices, train = cases.indices(split), cases.indices("train")
     if not len(indices):
         raise DataError(f"{data} has no cases in the split '{split}'. Choose another --split.")
@@ -114,16 +112,23 @@ def evaluate(
         split=split,
         threshold=saved.head.threshold,
         train_indices=train,
+        seed=settings.seed,
     )
-    found = report.metrics.intervals()
     return Evaluation(
         task="classify",
         split=split,
-        metrics={name: interval.value for name, interval in found.items()},
-        intervals={name: (interval.low, interval.high) for name, interval in found.items()},
+        metrics=report.metrics.intervals(),
         baselines={name: baseline.auroc.value for name, baseline in report.baselines.items()},
         folder=folder,
     )
+
+
+class _SplitSettings(BaseModel):
+    """How the run that trained a model split data without splits, as its head tells."""
+
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    val_fraction: float = 0.1
 
 
 def _check_classes(model: SavedModel, cases: ClassificationCases) -> None:
@@ -138,7 +143,14 @@ def _evaluate_photographs(
     model: SavedModel, data: str, folder: Path, *, split: str, skip_bad: bool, batch_size: int
 ) -> Evaluation:
     """Measure top-1 and top-5 accuracy on the validation photographs."""
-    images = open_images(data, split="val", skip_bad=skip_bad)
+    settings = _SplitSettings.model_validate(model.head.settings)
+    images = open_images(
+        data,
+        split="val",
+        seed=settings.seed,
+        val_fraction=settings.val_fraction,
+        skip_bad=skip_bad,
+    )
     if images.class_names != model.class_names:
         raise DataError(
             f"{data} has the classes {', '.join(images.class_names[:10])} ..., but the model was "
@@ -168,7 +180,8 @@ def _evaluate_photographs(
         folder / "metrics.json",
         json.dumps({"split": split, "num_images": len(images), **metrics}, indent=2) + "\n",
     )
-    return Evaluation("pretrain", split, metrics, {}, {}, folder)
+    found = {name: Interval(value=value, low=nan, high=nan) for name, value in metrics.items()}
+    return Evaluation("pretrain", split, found, {}, folder)
 
 
 def predict(

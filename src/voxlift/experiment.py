@@ -170,7 +170,7 @@ def finetune(
         f"{report.split}/{name}": interval.value
         for name, interval in report.metrics.intervals().items()
     }
-    return Run(folder.path, folder.path if config.folds else folder.model, metrics)
+    return Run(folder.path, folder.path if config.folds else folder.model, metrics, report)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from voxlift.inference.classification import ClassificationReport
+
 
 @dataclass(frozen=True)
 class Run:
@@ -12,11 +14,13 @@ class Run:
         folder: Its run folder.
         model_path: The trained model; None if the run was interrupted.
         metrics: Final metrics by name, such as `val/top1` or `test/auroc`.
+        report: The verdict on the test cases, with intervals and baselines, for fine-tuning.
     """
 
     folder: Path
     model_path: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    report: ClassificationReport | None = None
 
     @property
     def finished(self) -> bool:
