@@ -1,4 +1,4 @@
-from importlib import util
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_script_draws_every_picture_of_the_documentation(tmp_path: Path) -> None:
-    spec = util.spec_from_file_location("draw_figures", ROOT / "scripts" / "draw_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    drawn = {path.name: path for path in script.draw_figures(tmp_path)}
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_figures.py"))
+    drawn = {path.name: path for path in script["draw_figures"](tmp_path)}
     committed = {path.name: path for path in (ROOT / "docs" / "images").iterdir()}
     assert drawn.keys() == committed.keys()
     for name, path in drawn.items():

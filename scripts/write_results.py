@@ -1,0 +1,152 @@
+"""Write the measured results and the list of bundled starts into the README.
+
+Command: `uv run python scripts/write_results.py`. It reads `benchmarks/results/*.json`, which are
+what `voxlift bench --json FILE` and the quickstart (`quickstart.json`) write, and the weight files.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voxlift.core.files import write_text
+from voxlift.core.geometry import geometry_name
+from voxlift.weights.bundled import WeightEntry, list_weights
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+NOT_MEASURED = "(Not measured yet.)"
+
+logger = logging.getLogger("write_results")
+
+
+def fill(text: str, section: str, content: str) -> str:
+    """Put content between the marks of a section, which stay.
+
+    Raises:
+        ValueError: If the marks are not there, once each and in order.
+    """
+    begin, end = f"<!-- {section}: begin.", f"<!-- {section}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"The README needs '{begin} ... -->' and then '{end}', once each.")
+    start = text.index("-->", text.index(begin)) + len("-->")
+    return f"{text[:start]}\n{content}\n{text[text.index(end) :]}"
+
+
+def describe_results(files: Sequence[Path]) -> str:
+    """Lay result files out as Markdown: quickstarts first, then benchmarks, no other files."""
+    loaded = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(files)]
+    parts = [_quickstart(p, each) for p, each in loaded if "starts" in each]
+    parts += [_bench(p, each) for p, each in loaded if isinstance(each, list)]
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def describe_weights(entries: Sequence[WeightEntry]) -> str:
+    """Lay the bundled starts out as a Markdown table."""
+    rows = []
+    for entry in entries:
+        shape = entry.architecture
+        metrics = entry.provenance.get("metrics")
+        top1 = metrics.get("test/top1") if isinstance(metrics, dict) else None
+        rows.append(
+            (
+                f"[`{entry.name}`](src/voxlift/weights/bundled/{entry.name}.md)",
+                f"{shape.name}, width {shape.width}, stem {shape.stem_kernel}, {shape.norm} norm, "
+                f"geometry `{geometry_name(entry.geometry)}`",
+                f"{entry.provenance['data']}, recipe `{entry.provenance['recipe']}`",
+                f"{top1:.2%}" if isinstance(top1, float) else "not measured",
+                f"{entry.num_bytes / 1e6:.1f} MB",
+                str(entry.licence),
+            )
+        )
+    return _table(("name", "network", "learned from", "test top-1", "size", "licence"), rows)
+
+
+def _quickstart(path: Path, content: dict[str, Any]) -> str:
+    num_seeds = len(content["starts"][0]["auroc_by_seed"])
+    machine = content["environment"]
+    rows = []
+    for each in content["starts"]:
+        gain, steps = each["gain_over_scratch"], each["steps_to_scratch_final"]
+        rows.append(
+            (
+                each["start"],
+                _span(each["auroc"], sign=""),
+                "" if gain is None else _span(gain, sign="+"),
+                "not reached" if steps is None else str(steps),
+            )
+        )
+    return "\n\n".join(
+        (
+            f"**What a start gains on few volumes** (`voxlift quickstart`). {content['data']}; "
+            f"{content['steps']} steps of batch {content['batch_size']}, {num_seeds} seeds. AUROC "
+            "on the test cases and its difference to scratch, both with 95 % intervals, and the "
+            "steps after which the validation AUROC was what scratch ended with.",
+            _table(("start", "AUROC", "against scratch", "steps to scratch's end"), rows),
+            f"{machine['processor']}, {machine['cores']} cores, torch "
+            f"{machine['packages']['torch']}; `{_name(path)}`.",
+        )
+    )
+
+
+def _bench(path: Path, rows: list[dict[str, Any]]) -> str:
+    machine = rows[0]["machine"]
+    where = [machine["gpu"]] if machine["gpu"] else []
+    where += [machine["cpu"], f"{machine['cores']} cores", f"torch {machine['torch']}"]
+    table = _table(
+        ("what", "shape", "ours", "other", "ratio", "against", "same function"),
+        [
+            (
+                row["name"],
+                row["shape"],
+                f"{row['ours']:.4g}",
+                f"{row['baseline']:.4g}",
+                f"{row['ratio']:.2f}",
+                row["baseline_name"],
+                "yes" if row["same_function"] else "no",
+            )
+            for row in rows
+        ],
+    )
+    return "\n\n".join(
+        (
+            f"**Speed** (`voxlift bench`), in {rows[0]['unit']}; a ratio above 1 means that "
+            "Voxlift is faster.",
+            table,
+            f"{', '.join(where)}; {machine['date']}; `{_name(path)}`. `benchmarks/README.md` says "
+            "what is timed.",
+        )
+    )
+
+
+def _name(path: Path) -> str:
+    return f"benchmarks/results/{path.name}"
+
+
+def _span(interval: dict[str, Any], *, sign: str) -> str:
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def updated(readme: str) -> str:
+    """Return the README's text with both sections written anew."""
+    readme = fill(readme, "results", describe_results(list(RESULTS.glob("*.json"))))
+    return fill(readme, "weights", describe_weights(list_weights()))
+
+
+def main() -> None:
+    """Rewrite the README."""
+    write_text(README, updated(README.read_text(encoding="utf-8")))
+    logger.info("%s", README)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -1,0 +1,85 @@
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Script = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+INTERVAL = {"value": 0.8, "low": 0.7, "high": 0.9}
+
+
+@pytest.fixture(scope="module")
+def script() -> Script:
+    return runpy.run_path(str(ROOT / "scripts" / "write_results.py"))
+
+
+def test_the_readme_says_what_the_files_say(script: Script) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script["updated"](readme) == readme, "run scripts/write_results.py"
+
+
+def test_fill_replaces_what_is_between_the_marks(script: Script) -> None:
+    text = "a\n<!-- results: begin. By hand? No. -->\nold\n<!-- results: end -->\nb\n"
+    filled = script["fill"](text, "results", "new")
+    assert filled == text.replace("old", "new")
+    assert script["fill"](filled, "results", "new") == filled
+
+
+def test_fill_refuses_a_text_without_marks(script: Script) -> None:
+    with pytest.raises(ValueError, match="results: begin"):
+        script["fill"]("nothing here", "results", "new")
+
+
+def test_no_result_file_is_said(script: Script) -> None:
+    assert script["describe_results"]([]) == "(Not measured yet.)"
+
+
+def test_quickstart_numbers_become_a_table(script: Script, tmp_path: Path) -> None:
+    scratch = {
+        "start": "scratch",
+        "auroc": INTERVAL,
+        "auroc_by_seed": [0.8, 0.8],
+        "gain_over_scratch": None,
+        "steps_to_scratch_final": 60,
+    }
+    tiny = scratch | {
+        "start": "tiny",
+        "gain_over_scratch": {"value": 0.05, "low": -0.01, "high": 0.1},
+        "steps_to_scratch_final": None,
+    }
+    content = {
+        "data": "240 cases",
+        "steps": 60,
+        "batch_size": 8,
+        "starts": [scratch, tiny],
+        "environment": {"processor": "CPU", "cores": 2, "packages": {"torch": "2.13.0"}},
+    }
+    path = tmp_path / "quickstart.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    lines = script["describe_results"]([path]).splitlines()
+    assert "| scratch | 0.800 (0.700 to 0.900) |  | 60 |" in lines
+    assert "| tiny | 0.800 (0.700 to 0.900) | +0.050 (-0.010 to +0.100) | not reached |" in lines
+    assert any("60 steps of batch 8, 2 seeds" in line for line in lines)
+
+
+def test_bench_rows_become_a_table(script: Script, tmp_path: Path) -> None:
+    row = {
+        "name": "train-step-112",
+        "shape": "8x1x3x112x112",
+        "ours": 22.1,
+        "baseline": 10.0,
+        "unit": "images/s",
+        "ratio": 2.21,
+        "baseline_name": "plain-fp32-eager",
+        "same_function": True,
+        "machine": {"cpu": "CPU", "cores": 2, "gpu": None, "torch": "2.13.0", "date": "2026-01-01"},
+    }
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    lines = script["describe_results"]([path]).splitlines()
+    expected = "| train-step-112 | 8x1x3x112x112 | 22.1 | 10 | 2.21 | plain-fp32-eager | yes |"
+    assert expected in lines
+    assert any(line.startswith("CPU, 2 cores, torch 2.13.0; 2026-01-01") for line in lines)
