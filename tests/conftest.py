@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("voxlift", deadline=None)
+settings.load_profile("voxlift")
 
 
 @pytest.fixture

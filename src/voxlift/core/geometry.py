@@ -185,9 +185,9 @@ def suggest_geometry(
     """Propose a geometry for volumes of a size and spacing, and say why.
 
     The total stride of each axis is chosen so that the last feature map keeps at least three
-    voxels where the volume allows it; and an axis whose voxels are longer than those of the finest
-    axis is not strided before the others have caught up with it, so that features see about cubes
-    of tissue.
+    voxels where the volume allows it; and an axis whose voxels are at least twice as long as those
+    of the finest axis waits until the others have come nearer, so that features see about cubes of
+    tissue.
 
     Args:
         size_voxels: Size of what the network is fed: (depth, height, width).

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,6 +55,18 @@ def max_pool(volume: Tensor, *, stride: Triple) -> Tensor:
     return MAX_POOLS[ndim](volume, kernel_size=3, stride=_last(stride, ndim), padding=1)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm that takes a single voxel of a single volume too.
+
+    Torch refuses it as if each channel were normalised alone; a group of several channels is well
+    defined, and a volume shall not be refused for coming alone.
+    """
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Normalise each group of channels."""
+        return torch.group_norm(volume, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def normalization(norm: Norm, ndim: int, channels: int) -> nn.Module:
     """Make batch norm, or group norm with gcd(32, channels) groups.
 
@@ -63,7 +76,7 @@ def normalization(norm: Norm, ndim: int, channels: int) -> nn.Module:
     if norm == "batch":
         return BATCH_NORMS[ndim](channels)
     if norm == "group":
-        return nn.GroupNorm(num_groups(channels), channels)
+        return GroupNorm(num_groups(channels), channels)
     raise ConfigError(f"Unknown norm {norm!r}; known are 'batch' and 'group'.")
 
 

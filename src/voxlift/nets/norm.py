@@ -17,7 +17,7 @@ from typing import Literal, Self
 from torch import nn
 
 from voxlift.core.errors import ConfigError
-from voxlift.nets.layers import num_groups
+from voxlift.nets.layers import GroupNorm, num_groups
 
 NormMode = Literal["train", "frozen", "group"]
 
@@ -75,7 +75,7 @@ def _frozen(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Module:
 
 
 def _grouped(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> nn.Module:
-    grouped = nn.GroupNorm(num_groups(norm.num_features), norm.num_features, eps=norm.eps)
+    grouped = GroupNorm(num_groups(norm.num_features), norm.num_features, eps=norm.eps)
     grouped.weight.data.copy_(norm.weight.data)
     grouped.bias.data.copy_(norm.bias.data)
     return grouped

@@ -1,0 +1,56 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from voxlift.core.errors import DataError
+from voxlift.core.files import write_aside, write_text
+
+
+def test_text_is_written_into_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "note.txt"
+    write_text(path, "größer")
+    assert path.read_text(encoding="utf-8") == "größer"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_temporary_name_keeps_the_suffixes(tmp_path: Path) -> None:
+    with write_aside(tmp_path / "mask.nii.gz") as aside:
+        assert aside.name.endswith(".nii.gz")
+        assert aside.parent == tmp_path
+        aside.write_text("mask")
+    assert (tmp_path / "mask.nii.gz").read_text() == "mask"
+
+
+def test_a_failure_leaves_the_file_before(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+
+    def write() -> None:
+        with write_aside(path) as aside:
+            aside.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+
+    def write() -> None:
+        with write_aside(path) as aside:
+            aside.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match=r"model\.bin could not be written: No space left.*--out"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(DataError, match=r"note\.txt could not be written"):
+        write_text(tmp_path / "blocked" / "note.txt", "text")

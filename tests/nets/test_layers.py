@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from voxlift.core.errors import ConfigError
+from voxlift.nets.layers import (
+    convolution,
+    initialize,
+    max_pool,
+    normalization,
+    num_groups,
+    set_steps,
+    subsample,
+)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_set_steps_changes_the_steps_and_no_weight(ndim: int, kernel: int) -> None:
+    conv = convolution(ndim, 2, 3, kernel)
+    before = conv.weight.clone()
+    set_steps(conv, stride=(1, 2, 3), dilation=(1, 2, 1))
+    triple = {2: ((2, 3), (2, 1)), 3: ((1, 2, 3), (1, 2, 1))}[ndim]
+    kind = nn.Conv2d if ndim == 2 else nn.Conv3d
+    padding = tuple(d * (kernel // 2) for d in triple[1])
+    built = kind(2, 3, kernel, triple[0], padding, triple[1], bias=False)  # type: ignore[arg-type]
+    built.load_state_dict(conv.state_dict())
+    volume = torch.randn(1, 2, *(9, 10, 11)[-ndim:])
+    torch.testing.assert_close(conv(volume), built(volume), rtol=0, atol=0)
+    torch.testing.assert_close(conv.weight, before, rtol=0, atol=0)
+    assert [-(-n // s) for n, s in zip(volume.shape[2:], triple[0], strict=True)] == list(
+        conv(volume).shape[2:]
+    )
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2), (3, 1, 4)])
+def test_shortcuts_and_pooling_have_the_size_of_a_convolution(
+    stride: tuple[int, int, int],
+) -> None:
+    conv = convolution(3, 1, 1, 3)
+    set_steps(conv, stride=stride)
+    for length in (2, 3, 4, 7, 8):
+        volume = torch.randn(1, 1, length, length, length)
+        expected = conv(volume).shape
+        assert subsample(volume, stride=stride).shape == expected
+        assert max_pool(volume, stride=stride).shape == expected
+
+
+def test_subsampling_is_a_view() -> None:
+    volume = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
+    kept = subsample(volume, stride=(1, 2, 4))
+    assert kept.data_ptr() == volume.data_ptr()
+    assert kept[0, 0, 1].tolist() == [[16.0], [24.0]]
+    assert subsample(volume[:, :, 0], stride=(2, 2, 4)).flatten().tolist() == [0.0, 8.0]
+
+
+def test_group_norms_divide_the_channels() -> None:
+    assert [num_groups(channels) for channels in (64, 48, 12, 7, 1)] == [32, 16, 4, 1, 1]
+    norm = normalization("group", 3, 48)
+    assert isinstance(norm, nn.GroupNorm)
+    assert (norm.num_groups, norm.num_channels) == (16, 48)
+    assert isinstance(normalization("batch", 2, 4), nn.BatchNorm2d)
+    assert isinstance(normalization("batch", 3, 4), nn.BatchNorm3d)
+    with pytest.raises(ConfigError, match="'layer'; known are 'batch' and 'group'"):
+        normalization("layer", 3, 4)  # type: ignore[arg-type]
+
+
+def test_group_norm_is_torchs_and_takes_a_single_voxel() -> None:
+    norm, torchs = normalization("group", 3, 64), nn.GroupNorm(32, 64)
+    volumes = torch.randn(2, 64, 2, 2, 2)
+    torch.testing.assert_close(norm(volumes), torchs(volumes), rtol=0, atol=0)
+    single = norm(volumes[:1, :, :1, :1, :1])
+    torch.testing.assert_close(single, torchs(volumes[:, :, :1, :1, :1])[:1])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_convolutions_start_as_he_said(ndim: int) -> None:
+    model = nn.Sequential(convolution(ndim, 8, 64, 3), nn.Conv3d(1, 4, 3, bias=True))
+    initialize(model)
+    weight = model[0].weight
+    assert isinstance(weight, torch.Tensor)
+    expected = math.sqrt(2 / (64 * 3**ndim))
+    assert weight.std().item() == pytest.approx(expected, rel=0.05)
+    assert weight.mean().item() == pytest.approx(0, abs=expected / 20)
+    bias = model[1].bias
+    assert isinstance(bias, torch.Tensor)
+    assert bias.tolist() == [0.0] * 4

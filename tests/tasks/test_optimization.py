@@ -1,0 +1,116 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from voxlift.core.errors import ConfigError
+from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, schedule_factor
+
+
+def course(num_steps: int, **fields: Any) -> list[float]:
+    config = OptimizationConfig.model_validate(fields)
+    return [schedule_factor(k, num_steps=num_steps, config=config) for k in range(num_steps + 1)]
+
+
+def test_cosine_falls_from_one_to_zero() -> None:
+    expected = [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(9)]
+    assert course(8, schedule="cosine") == pytest.approx(expected)
+
+
+def test_cosine_is_torchs() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)
+    rates = []
+    for _ in range(9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert course(8, schedule="cosine") == pytest.approx(rates)
+
+
+def test_linear_with_warmup() -> None:
+    assert course(10, schedule="linear", warmup=0.2) == pytest.approx(
+        [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0]
+    )
+
+
+def test_milestones_divide_by_ten() -> None:
+    rates = course(10, schedule="milestones", milestones=(0.3, 0.6, 0.9))
+    assert rates == pytest.approx([1] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 2)
+
+
+def test_constant() -> None:
+    assert course(4, schedule="constant") == [1.0] * 5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "milestones", "constant"])
+def test_no_schedule_leaves_its_range(schedule: str) -> None:
+    for num_steps in (1, 2, 7):
+        rates = course(num_steps, schedule=schedule, warmup=0.4, milestones=(0.5,))
+        assert all(0 <= rate <= 1 for rate in rates)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"lr": 0}, {"momentum": 1}, {"warmup": 1}, {"schedule": "step"}, {"learning_rate": 1}],
+)
+def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        OptimizationConfig.model_validate(fields)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(1, 2, 3, bias=False), nn.BatchNorm3d(2), nn.Linear(2, 2))
+
+
+def groups(optimizer: torch.optim.Optimizer) -> list[tuple[float, float, int]]:
+    return [
+        (group["weight_decay"], group["lr"], sum(p.numel() for p in group["params"]))
+        for group in optimizer.param_groups
+    ]
+
+
+def test_norms_and_biases_decay_only_if_asked(model: nn.Module) -> None:
+    config = OptimizationConfig(lr=0.5, weight_decay=0.25)
+    assert groups(build_optimizer(model, config)) == [(0.25, 0.5, 54 + 4 + 6)]
+    config = config.model_copy(update={"decay_norms": False})
+    assert groups(build_optimizer(model, config)) == [(0.25, 0.5, 54 + 4), (0.0, 0.5, 4 + 2)]
+
+
+def test_layers_learn_at_their_own_rate(model: nn.Module) -> None:
+    config = OptimizationConfig(lr=0.5, weight_decay=0)
+    optimizer = build_optimizer(
+        model, config, lr_factor=lambda name: 1.0 if name.startswith("2.") else 0.1
+    )
+    assert groups(optimizer) == [(0, pytest.approx(0.05), 54 + 4), (0, 0.5, 4 + 2)]
+
+
+def test_frozen_parameters_are_left_out(model: nn.Module) -> None:
+    model[0].requires_grad_(requires_grad=False)  # type: ignore[index]
+    assert groups(build_optimizer(model, OptimizationConfig()))[0][2] == 4 + 6
+    with pytest.raises(ConfigError, match="left to be trained"):
+        build_optimizer(model.requires_grad_(requires_grad=False), OptimizationConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
+def test_the_rule_and_its_settings(
+    model: nn.Module, name: str, kind: type[torch.optim.Optimizer]
+) -> None:
+    config = OptimizationConfig.model_validate(
+        {"optimizer": name, "momentum": 0.8, "nesterov": True, "lr": 0.3}
+    )
+    optimizer = build_optimizer(model, config)
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    assert group["lr"] == 0.3
+    if name == "sgd":
+        assert (group["momentum"], group["nesterov"]) == (0.8, True)
+    else:
+        assert group["betas"] == (0.8, 0.999)
