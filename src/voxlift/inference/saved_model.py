@@ -1,6 +1,5 @@
 """A saved model, ready to answer: network, preprocessing and the meaning of its outputs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,12 +74,16 @@ def find_models(source: str | Path) -> list[str | Path]:
 def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
     """Rebuild a trained model, or the average of a run's folds, from its files.
 
+    The threshold of an average is the mean of the folds' thresholds, each of which was chosen on
+    the validation cases of its fold.
+
     Args:
         source: See `find_models`.
         device: Where the networks are put.
 
     Raises:
-        WeightsError: If a file cannot be trusted, or is a backbone without a head.
+        WeightsError: If a file cannot be trusted, or is a backbone without a head; or if folds are
+            missing.
     """
     files = [read_source(each) for each in find_models(source)]
     networks = []
@@ -96,24 +99,24 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
         network = Classifier(backbone, num_classes=header.head.num_classes)
         load_weights(network, file, head="required", min_coverage=1.0)
         networks.append(network.eval().to(device))
-    _check_alike([file.header for file in files])
-    first = files[0].header
-    assert first.head is not None
-    assert first.preprocessing is not None
-    return SavedModel(tuple(networks), first.head, first.preprocessing)
-
-
-def _check_alike(headers: Sequence[WeightHeader]) -> None:
-    for header in headers[1:]:
-        if header.preprocessing != headers[0].preprocessing or (
-            header.head
-            and headers[0].head
-            and header.head.class_names != headers[0].head.class_names
-        ):
-            raise WeightsError(
-                "The folds of this run were trained with different classes or preprocessing and "
-                "cannot be averaged. Give the weight file of one of them."
-            )
+    headers = [file.header for file in files]
+    if any(_question(header) != _question(headers[0]) for header in headers):
+        raise WeightsError(
+            f"The folds of {source} were trained with different classes or preprocessing and "
+            "cannot be averaged. Give the weight file of one of them."
+        )
+    head, preprocessing = headers[0].head, headers[0].preprocessing
+    assert head is not None
+    assert preprocessing is not None
+    if files[0].path.parent.parent == Path(source) and len(files) != head.settings.get("folds"):
+        raise WeightsError(
+            f"{source} holds {len(files)} of {head.settings.get('folds')} folds: the run is not "
+            "finished. Go on with it (--resume), or give the weight file of one fold."
+        )
+    thresholds = [h.head.threshold for h in headers if h.head and h.head.threshold is not None]
+    threshold = sum(thresholds) / len(thresholds) if thresholds else None
+    head = head.model_copy(update={"threshold": threshold})
+    return SavedModel(tuple(networks), head, preprocessing)
 
 
 def _question(header: WeightHeader) -> tuple[Preprocessing | None, tuple[str, ...]]:

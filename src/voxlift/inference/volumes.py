@@ -26,11 +26,13 @@ class Prediction:
         path: The input.
         probabilities: One a class, in the order of the class names.
         class_name: The class that is called.
+        probability: Its probability, which a threshold may call though another's is higher.
     """
 
     path: Path
     probabilities: tuple[float, ...]
     class_name: str
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -121,4 +123,9 @@ def _predict(model: SavedModel, path: Path) -> Prediction:
     array = preprocess(volume, model.preprocessing, name=str(path))
     probabilities = model.probabilities(torch.from_numpy(array)[None])[0].numpy()
     called = call_class(probabilities, model.head.threshold)
-    return Prediction(path, tuple(float(p) for p in probabilities), model.class_names[called])
+    return Prediction(
+        path,
+        probabilities=tuple(float(p) for p in probabilities),
+        class_name=model.class_names[called],
+        probability=float(probabilities[called]),
+    )

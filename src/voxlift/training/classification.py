@@ -182,7 +182,11 @@ def save_classifier(
         task="classify",
         num_classes=len(data.cases.class_names),
         class_names=data.cases.class_names,
-        settings={"seed": config.seed, "fractions": list(config.fractions)},
+        settings={
+            "seed": config.seed,
+            "fractions": list(config.fractions),
+            "folds": config.folds,
+        },
     )
     if head.num_classes == 2:
         model.eval().to(choose_device(config.machine))

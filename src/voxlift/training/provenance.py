@@ -12,7 +12,7 @@ from voxlift.training.run_folder import processor_name
 def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, JsonValue]:
     """Say what a model was trained on, how, and how well it did.
 
-    The data is named by the last part of its path only: folders may name people.
+    Data and start are named by the last part of their paths only: folders may name people.
     """
     command = "pretrain" if getattr(config, "task", "") == "pretrain" else "finetune"
     recipe = f" --recipe {config.recipe}" if config.recipe else ""
@@ -20,7 +20,7 @@ def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, J
         "data": Path(config.data).name,
         "recipe": config.recipe,
         "command": f"voxlift {command}{recipe} --data {Path(config.data).name}",
-        "start": config.network.weights,
+        "start": Path(config.network.weights).name,
         "seed": config.seed,
         "epochs": config.epochs,
         "steps": config.steps,
