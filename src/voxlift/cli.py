@@ -215,6 +215,9 @@ def _inspect(argv: Sequence[str]) -> int:
 
 def _quickstart(argv: Sequence[str]) -> int:
     command = _parse(QuickstartCommand, "quickstart", argv)
+    for handler in logging.getLogger("voxlift").handlers:
+        # A dozen runs have much to say; each says it in its own log.txt.
+        handler.addFilter(lambda r: r.name == "voxlift.quickstart" or r.levelno > logging.INFO)
     result = quickstart(
         data=command.data, out=command.out, seed=command.seed, overwrite=command.overwrite
     )

@@ -53,6 +53,7 @@ class MachineConfig(BaseModel):
         workers: Processes that load data beside the main one.
         compile: Compile the network with torch.compile; pays for itself in long runs on GPUs.
         cache_gb: Memory in GB that decoded data may take up.
+        progress: Show a progress bar where the output is a terminal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +63,7 @@ class MachineConfig(BaseModel):
     workers: int = Field(default=0, ge=0)
     compile: bool = False
     cache_gb: float = Field(default=2.0, ge=0)
+    progress: bool = True
 
 
 class RunConfig(BaseModel):

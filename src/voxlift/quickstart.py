@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voxlift.config import FinetuneConfig, NetworkConfig
+from voxlift.config import FinetuneConfig, MachineConfig, NetworkConfig
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_text
 from voxlift.data.classification_batches import VolumeAugmentation
@@ -179,6 +179,7 @@ def _open_cases(data: str | None, seed: int) -> ClassificationCases:
 def _finetune(
     weights: str, cases: ClassificationCases, out: Path, *, seed: int, num_steps: int
 ) -> Path:
+    logger.info("Fine-tuning %s", out.name)
     scratch = weights == "scratch"
     config = FinetuneConfig(
         recipe="quickstart",
@@ -189,6 +190,7 @@ def _finetune(
         steps=num_steps,
         batch_size=BATCH_SIZE,
         val_steps=VAL_STEPS,
+        machine=MachineConfig(progress=False),
         # The same network for all: that of the bundled starts.
         network=NetworkConfig(
             weights=weights, width=16 if scratch else None, stem=3 if scratch else None

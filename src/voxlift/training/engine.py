@@ -28,6 +28,7 @@ from voxlift.training.interrupt import Interrupt, StopRun, interruptible
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
 from voxlift.training.metrics_file import MetricsFile
 from voxlift.training.quiet import quiet_lightning
+from voxlift.training.progress import ValidationLog
 from voxlift.training.reproducible import SeededSteps
 from voxlift.training.run_folder import RunFolder
 
@@ -183,6 +184,7 @@ def _build_trainer(
         LearningRateMonitor("step"),
         SeededSteps(config.seed),
         Throughput(),
+        ValidationLog(num_steps),
         *more,
     ]
     if config.optimization.ema_decay:
@@ -200,7 +202,8 @@ def _build_trainer(
             interrupt=interrupt,
         ),
     ]
-    if sys.stderr.isatty():
+    show_progress = config.machine.progress and sys.stderr.isatty()
+    if show_progress:
         callbacks.append(RichProgressBar())
     return lightning.Trainer(
         accelerator="gpu" if device == "cuda" else device,
@@ -218,7 +221,7 @@ def _build_trainer(
         ],
         log_every_n_steps=min(10, batches_per_epoch),
         num_sanity_val_steps=0,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=show_progress,
         enable_model_summary=False,
         plugins=[WholeCheckpoints()],
         use_distributed_sampler=False,
