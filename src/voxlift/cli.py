@@ -305,8 +305,7 @@ def _set_up_messages() -> None:
     """Show our own messages and warnings, one a line; keep the trainer's chatter out."""
     handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
     ours = logging.getLogger("voxlift")
-    if not ours.handlers:
-        ours.addHandler(handler)
+    ours.handlers = [handler]
     ours.setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

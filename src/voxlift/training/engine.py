@@ -27,8 +27,8 @@ from voxlift.training.hardware import choose_device, choose_precision, compile_b
 from voxlift.training.interrupt import Interrupt, StopRun, interruptible
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
 from voxlift.training.metrics_file import MetricsFile
-from voxlift.training.quiet import quiet_lightning
 from voxlift.training.progress import ValidationLog
+from voxlift.training.quiet import quiet_lightning
 from voxlift.training.reproducible import SeededSteps
 from voxlift.training.run_folder import RunFolder
 
