@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.config import FinetuneConfig, MachineConfig, NetworkConfig
-from voxlift.core.errors import ConfigError
+from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.classification_cases import ClassificationCases
@@ -30,6 +30,7 @@ from voxlift.recipes.pretraining import photographs
 from voxlift.tasks.optimization import OptimizationConfig
 from voxlift.training.metrics_file import read_metrics
 from voxlift.training.run_folder import describe_environment
+from voxlift.weights.bundled import BUNDLED, bundled_path
 from voxlift.weights.file import read_weight_file
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class StartResult:
 
     Args:
         start: Its name.
-        auroc: Mean AUROC on the test cases over the seeds, with a bootstrap interval over cases.
+        auroc: Mean AUROC on the test cases over the seeds, with a bootstrap interval over patients.
         auroc_by_seed: AUROC of each seed.
         gain: Difference of AUROC to scratch, paired by case and seed; None for scratch.
         steps_to_target: Steps until the mean validation AUROC is what scratch ends with.
@@ -111,10 +112,16 @@ def quickstart(
 
     Raises:
         ConfigError: If the folder is not empty.
-        DataError: If the volumes cannot be read.
+        DataError: If the volumes cannot be read, or are of more than two classes.
     """
-    folder = _clear(Path(out), overwrite=overwrite)
+    folder = Path(out)
+    _check_folder(folder, overwrite=overwrite)
+    for start in BUNDLED.keys() & set(STARTS):
+        bundled_path(start)
     cases = _open_cases(data, seed)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     logger.info("1 of 3: pre-training briefly on ten photographs")
     demonstration = photographs().model_copy(
         update={"out": folder / "pretrain", "seed": seed, "epochs": SHORT_EPOCHS}
@@ -137,32 +144,34 @@ def quickstart(
         for start, weights in starts.items()
     }
     logger.info("3 of 3: comparing")
-    results = _compare(runs, seed=seed)
+    patients = [cases.groups[index] for index in cases.indices("test")]
+    results = _compare(runs, groups=patients, seed=seed)
     _write(folder, results, short.metrics, seed=seed, num_steps=num_steps, cases=cases)
     return _tell(results, folder, data, cases=cases, num_seeds=num_seeds)
 
 
-def _clear(folder: Path, *, overwrite: bool) -> Path:
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise ConfigError(
-                f"{folder} is not empty. Replace its results with --overwrite, or choose another "
-                "folder with --out."
-            )
-        if not (folder / "quickstart.json").is_file() and not (folder / "pretrain").is_dir():
-            raise ConfigError(
-                f"{folder} holds no quickstart, so --overwrite will not delete it. Choose another "
-                "folder with --out."
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"{folder} is not empty. Replace its results with --overwrite, or choose another "
+            "folder with --out."
+        )
+    if not (folder / "quickstart.json").is_file() and not (folder / "pretrain").is_dir():
+        raise ConfigError(
+            f"{folder} holds no quickstart, so --overwrite will not delete it. Choose another "
+            "folder with --out."
+        )
 
 
 def _open_cases(data: str | None, seed: int) -> ClassificationCases:
     """Open the user's volumes, or simulate smooth and spiculated nodules in three splits."""
     if data is not None:
         cases = open_classification(data)
+        if len(cases.class_names) != 2:
+            number = len(cases.class_names)
+            raise DataError(f"{data} has {number} classes; quickstart takes two, finetune more.")
         return cases.with_splits(seed=seed)
     counts = {"train": NUM_TRAIN, "val": NUM_VAL, "test": NUM_TEST}
     nodules = nodule_set(sum(counts.values()), seed=seed, size_voxels=SIZE_VOXELS)
@@ -203,7 +212,9 @@ def _finetune(
     return finetune(config, cases=cases).folder
 
 
-def _compare(runs: dict[str, list[Path]], *, seed: int) -> tuple[StartResult, ...]:
+def _compare(
+    runs: dict[str, list[Path]], *, groups: Sequence[str], seed: int
+) -> tuple[StartResult, ...]:
     """Put the runs of all starts side by side; every run judged the same test cases."""
     answers = {start: [_read_answers(path) for path in paths] for start, paths in runs.items()}
     labels = answers["scratch"][0][0]
@@ -219,6 +230,7 @@ def _compare(runs: dict[str, list[Path]], *, seed: int) -> tuple[StartResult, ..
                 labels,
                 scores[start],
                 scores["scratch"],
+                groups=groups,
                 labels=labels,
                 seed=seed,
             )
@@ -227,7 +239,7 @@ def _compare(runs: dict[str, list[Path]], *, seed: int) -> tuple[StartResult, ..
             StartResult(
                 start=start,
                 auroc=bootstrap_interval(
-                    mean_auroc, labels, scores[start], labels=labels, seed=seed
+                    mean_auroc, labels, scores[start], groups=groups, labels=labels, seed=seed
                 ),
                 auroc_by_seed=tuple(
                     mean_auroc(labels, column[:, None]) for column in scores[start].T
@@ -251,11 +263,6 @@ def _read_answers(run: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floa
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name.removeprefix("p_") for name in rows[0] if name.startswith("p_")]
-    if len(names) != 2:
-        raise ConfigError(
-            f"The quickstart compares two classes; the data has {len(names)}. "
-            "Use voxlift finetune for more."
-        )
     labels = np.array([names.index(row["label"]) for row in rows])
     return labels, np.array([float(row[f"p_{names[1]}"]) for row in rows])
 
