@@ -44,8 +44,9 @@ from voxlift.weights.bundled import list_weights
 from voxlift.weights.inspect import describe_weights
 
 Config = TypeVar("Config", bound=RunConfig)
-out = Console()
-err = Console(stderr=True)
+# No markup: paths may hold brackets.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
@@ -281,15 +282,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VoxliftError as error:
         if "--debug" in arguments:
             raise
-        err.print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        _show_error(str(error))
+        return 1
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _show_error(f"{where}{error.strerror or error}. Check the path, its rights and the space.")
         return 1
     except KeyboardInterrupt:
         err.print("Stopped.")
         return 130
 
 
+def _show_error(message: str) -> None:
+    err.print(f"error: {message}", style="red", soft_wrap=True, highlight=False)
+
+
 def _show_help() -> None:
-    out.print("usage: voxlift COMMAND [OPTIONS]", highlight=False, markup=False)
+    out.print("usage: voxlift COMMAND [OPTIONS]", highlight=False)
     out.print("Give 3D medical networks a supervised start from labelled photographs.\n")
     table = Table.grid(padding=(0, 3))
     for name, (_, summary) in COMMANDS.items():
@@ -317,4 +328,4 @@ def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
     if issubclass(category, UserWarning):
-        err.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
+        err.print(f"warning: {message}", style="yellow", soft_wrap=True)

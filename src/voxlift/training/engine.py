@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from voxlift.config import RunConfig
 from voxlift.training.checkpoints import (
@@ -67,7 +68,7 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> bool:
-    """Train a task in its run folder until its steps are done or it is interrupted.
+    """Train a task in its run folder until its steps are done or it is interrupted or terminated.
 
     Args:
         task: What to train.
@@ -114,7 +115,7 @@ def train(
                 ckpt_path=folder.last_checkpoint if resume else None,
                 weights_only=True,
             )
-        except StopRun:
+        except (StopRun, SIGTERMException):
             _say_where_stopped(folder, step=trainer.global_step)
             return False
         except (RuntimeError, MemoryError) as error:
