@@ -22,7 +22,8 @@ class OptimizationConfig(BaseModel):
         weight_decay: L2 penalty (SGD, Adam) or decoupled decay (AdamW).
         decay_norms: Decay biases and the weights of norms too, as the paper's recipes do.
         schedule: Course of the learning rate over the steps of the run: `cosine` to 0, `linear` to
-            0, `milestones` (a tenth at each), or `constant`.
+            0 (behind a warm-up that is the one-cycle course), `milestones` (a tenth at each), or
+            `constant`.
         warmup: Share of the steps, 0 to 1, in which the rate climbs linearly from 0.
         milestones: Shares of the steps, 0 to 1, at which `milestones` divides the rate by ten.
         gradient_clip: Largest norm of the gradient; 0 for no clipping.
