@@ -1,11 +1,25 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests: generated photographs and nodules, and two small runs on them."""
 
+import csv
+import logging
 import os
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
+
+from voxlift.cli import main
+from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_set
+from voxlift.data.volumes import Volume, write_volume
+from voxlift.experiment import finetune, pretrain
+from voxlift.training.run import Run
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("voxlift", deadline=None)
@@ -24,6 +38,120 @@ def data_folder() -> Path:
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def photograph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of eight pictures of 12 x 12 pixels; without a validation part."""
+    folder = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for name in ("checked", "plain", "striped"):
+        (folder / name).mkdir()
+        for number in range(8):
+            pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            if name == "plain":
+                pixels[:] = pixels[0, 0]
+            if name == "striped":
+                pixels[::2] = 0
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nodule_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty simulated nodules of 12^3 voxels of twenty patients, and `nodules.csv` for them."""
+    folder = tmp_path_factory.mktemp("nodules")
+    parameters = NoduleParameters(radius_mm=(2.0, 3.0), max_shift_mm=1.0)
+    nodules = nodule_set(30, seed=0, size_voxels=(12, 12, 12), parameters=parameters)
+    with (folder / "nodules.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "group"])
+        for number, (array, label) in enumerate(zip(nodules.volumes, nodules.labels, strict=True)):
+            path = Path("volumes", f"{number:02d}.nii.gz")
+            write_volume(folder / path, Volume(array, spacing_mm=(1.0, 1.0, 1.0)))
+            # Ten patients have two nodules, ten have one.
+            rows.writerow([path, CLASS_NAMES[label], f"person-{number % 20}"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_pretraining(
+    photograph_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PretrainConfig:
+    """Four steps on the pictures, by a network of width 4."""
+    return PretrainConfig.model_validate(
+        {
+            "data": str(photograph_folder),
+            "out": tmp_path_factory.mktemp("pretrained") / "run",
+            "seed": 3,
+            "epochs": 2,
+            "batch_size": 9,
+            "val_fraction": 0.25,
+            "image_size": 8,
+            "network": {"backbone": "resnet10", "width": 4, "stem": 3},
+            "augmentation": {"crop": "pad", "pad_pixels": 1},
+            "machine": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def pretrained(small_pretraining: PretrainConfig) -> Run:
+    """The run of `small_pretraining`; not to be changed."""
+    return pretrain(small_pretraining)
+
+
+@pytest.fixture(scope="session")
+def small_finetuning(
+    pretrained: Run, nodule_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FinetuneConfig:
+    """Four steps on the nodules, from the pre-trained network."""
+    return FinetuneConfig.model_validate(
+        {
+            "data": str(nodule_folder / "nodules.csv"),
+            "out": tmp_path_factory.mktemp("finetuned") / "run",
+            "seed": 5,
+            "steps": 4,
+            "val_steps": 2,
+            "batch_size": 6,
+            "fractions": (0.5, 0.25, 0.25),
+            "network": {"backbone": "resnet10", "weights": str(pretrained.model_path)},
+            "augmentation": {"shift_voxels": 1, "flip_axes": ("width",)},
+            "optimization": {"optimizer": "adamw", "lr": 1e-3},
+            "machine": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def finetuned(small_finetuning: FinetuneConfig) -> Run:
+    """The run of `small_finetuning`; not to be changed."""
+    return finetune(small_finetuning)
+
+
+@pytest.fixture
+def _messages_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command does to logging and warnings for its own process."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    names = ("voxlift", "lightning", "lightning.pytorch", "lightning.fabric")
+    before = [(log, log.level, list(log.handlers)) for log in map(logging.getLogger, names)]
+    yield
+    for log, level, handlers in before:
+        log.setLevel(level)
+        log.handlers[:] = handlers
+
+
+@pytest.fixture
+def command(_messages_as_before: None) -> Callable[..., int]:
+    """Run a command as in a shell, and return its exit code."""
+
+    def run(*words: Any) -> int:
+        try:
+            return main([str(word) for word in words])
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
