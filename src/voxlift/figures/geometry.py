@@ -46,7 +46,7 @@ def plot_geometries(
         panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axes, (name, (geometry, size_voxels)) in zip(panels, rows.items(), strict=True):
             image_axes(axes)
-            axes.set(xlim=(-0.05, len(STAGES) * 1.6 - 0.6), ylim=(-0.6, 1.3), aspect="equal")
+            axes.set(xlim=(-0.05, len(STAGES) * 1.6 - 0.6), ylim=(-0.6, 1.45), aspect="equal")
             axes.set_title(name)
             largest = max(size_voxels)
             sizes = map_sizes(geometry, size_voxels)
