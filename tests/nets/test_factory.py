@@ -1,0 +1,150 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from voxlift.core.architecture import Architecture
+from voxlift.core.errors import ConfigError, WeightsError
+from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.nets.classifier import Classifier
+from voxlift.nets.factory import MODELS, create_backbone, create_model, list_backbones
+from voxlift.nets.resnet import ResNet
+from voxlift.weights.save import save_weights
+
+TRIPLES = (1, 2, 2)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A backbone of width 4 with a stem of 3, in the geometry of small photographs."""
+    architecture = Architecture(name="resnet10", width=4, stem_kernel=3)
+    network = ResNet(architecture, named_geometry("thumbnail"))
+    return save_weights(network, tmp_path / "start.safetensors")
+
+
+def tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(network.state_dict())
+
+
+def test_defaults_are_the_papers() -> None:
+    backbone = create_backbone("resnet10")
+    assert backbone.architecture == Architecture(name="resnet10", width=64, stem_kernel=7)
+    assert backbone.architecture.norm == "batch"
+    assert backbone.geometry == named_geometry("pretrain")
+    assert backbone.out_channels == (64, 64, 128, 256, 512)
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_every_name_builds_a_backbone(name: str) -> None:
+    backbone = create_backbone(name, width=4, stem=3, geometry="thumbnail")
+    maps = backbone.eval()(torch.zeros(1, 1, 3, 8, 8))
+    assert len(maps) == 5
+    assert [m.shape[1] for m in maps] == list(backbone.out_channels)
+
+
+def test_the_promised_names_are_known() -> None:
+    assert list_backbones() == ["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
+
+
+def test_what_is_open_comes_from_the_file(weights: Path) -> None:
+    backbone = create_backbone("resnet10", weights=weights)
+    assert (backbone.architecture.width, backbone.architecture.stem_kernel) == (4, 3)
+    assert backbone.geometry == named_geometry("thumbnail")
+    again = create_backbone("resnet10", weights=str(weights), width=4, stem=3, norm="batch")
+    torch.testing.assert_close(tensors(again), tensors(backbone), rtol=0, atol=0)
+
+
+def test_explicit_geometry_wins_and_touches_no_tensor(weights: Path) -> None:
+    stored = create_backbone("resnet10", weights=weights)
+    by_name = create_backbone("resnet10", weights=weights, geometry="small")
+    assert by_name.geometry == named_geometry("small")
+    explicit = Geometry(stem_stride=TRIPLES, stage_strides=((1, 1, 1), TRIPLES, TRIPLES, TRIPLES))
+    by_value = create_backbone("resnet10", weights=weights, geometry=explicit)
+    assert by_value.geometry == explicit
+    for other in (by_name, by_value):
+        torch.testing.assert_close(tensors(other), tensors(stored), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 8}, "width=4, but 8"),
+        ({"stem": 7}, "stem_kernel=3, but 7"),
+        ({"norm": "group"}, "norm='batch', but 'group'"),
+        ({"name": "resnet18"}, "name='resnet10', but 'resnet18'"),
+    ],
+)
+def test_contradictions_to_the_file_are_refused(
+    weights: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        create_backbone(**{"name": "resnet10", "weights": weights, **options})
+    assert "start.safetensors" in str(caught.value)
+
+
+def test_other_input_channels_are_adapted(weights: Path) -> None:
+    one = create_backbone("resnet10", weights=weights).eval()
+    two = create_backbone("resnet10", weights=weights, in_channels=2).eval()
+    volume = torch.randn(1, 1, 3, 8, 8)
+    # Both channels alike: the same function.
+    torch.testing.assert_close(two(volume.expand(-1, 2, -1, -1, -1))[-1], one(volume)[-1])
+
+
+@pytest.mark.parametrize("weights", [None, "scratch"])
+def test_scratch_is_random(weights: str | None) -> None:
+    torch.manual_seed(1)
+    first = create_backbone("resnet10", width=4, weights=weights)
+    torch.manual_seed(1)
+    again = create_backbone("resnet10", width=4, weights=weights)
+    torch.manual_seed(2)
+    other = create_backbone("resnet10", width=4, weights=weights)
+    torch.testing.assert_close(tensors(again), tensors(first), rtol=0, atol=0)
+    assert not torch.equal(other.get_parameter("conv1.weight"), first.get_parameter("conv1.weight"))
+
+
+def test_zero_init_and_checkpointing_reach_the_network() -> None:
+    backbone = create_backbone("resnet10", width=4, zero_init_residual=True, checkpointing=True)
+    assert backbone.checkpointing
+    assert not backbone.get_parameter("layer1.0.norm2.weight").any()
+    assert backbone.get_parameter("layer1.0.norm1.weight").all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet19"}, "'resnet19'; known are resnet10"),
+        ({"geometry": "cubist"}, "'cubist'; known are pretrain"),
+        ({"num_slices": 9}, "num_slices"),
+        ({"width": 0}, "width"),
+        ({"stem": 4}, "stem_kernel"),
+        ({"norm": "layer"}, "norm"),
+        ({"in_channels": 0}, "in_channels"),
+    ],
+)
+def test_impossible_wishes_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_backbone(**{"name": "resnet10", "width": 4, **options})
+
+
+def test_missing_weights_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"nosuch\.safetensors"):
+        create_backbone("resnet10", weights="nosuch.safetensors")
+
+
+def test_create_model_puts_a_head_on_any_backbone() -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3, geometry="small")
+    model = create_model("classify", backbone=backbone, num_classes=3, dropout=0.5)
+    assert isinstance(model, Classifier)
+    assert model.dropout.p == 0.5
+    assert model(torch.zeros(2, 1, 8, 8, 8)).shape == (2, 3)
+    assert list(MODELS) == ["classify"]
+
+
+def test_create_model_refuses_what_it_does_not_know() -> None:
+    backbone = create_backbone("resnet10", width=4)
+    with pytest.raises(ConfigError, match="'translate'; known are classify"):
+        create_model("translate", backbone=backbone, num_classes=3)
+    with pytest.raises(ConfigError, match="two classes"):
+        create_model("classify", backbone=backbone, num_classes=1)
