@@ -10,6 +10,7 @@ from voxlift.bench.networks import Baseline, plain_network
 from voxlift.bench.setting import Setting
 from voxlift.bench.timing import TimingBudget
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.resnet import ResNet
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +57,16 @@ def test_compiled_code_is_used_where_it_wins(
         return {"plain": 1.0, "ours": 0.5, "ours-compiled": 0.4 if wins else 0.6}
 
     monkeypatch.setattr(network_case, "time_in_turns", pretend)
-    monkeypatch.setattr(torch, "compile", lambda network: network)
+    compiled: list[torch.nn.Module] = []
+
+    def record(module: torch.nn.Module) -> None:
+        compiled.append(module)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", record)
     with caplog.at_level(logging.INFO, logger="voxlift.bench"):
         (row,) = tiny("train").rows(Setting("cpu", bf16=True, compiler=True))
     assert timed == ["plain", "ours", "ours-compiled"]
+    assert [type(module) for module in compiled] == [ResNet]
     assert row.ratio == (2.5 if wins else 2.0)
     assert ("torch.compile wins" in caplog.text) == wins
 
@@ -67,20 +74,17 @@ def test_compiled_code_is_used_where_it_wins(
 def test_a_compiler_that_fails_is_named_and_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(network: torch.nn.Module) -> torch.nn.Module:
-        del network
-        return _Failing()
+    def fail(*_: object) -> None:
+        raise RuntimeError("no linker")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    def broken(module: torch.nn.Module) -> None:
+        module.register_forward_pre_hook(fail)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
     with caplog.at_level(logging.WARNING, logger="voxlift.bench"):
         (row,) = tiny("forward").rows(Setting("cpu", bf16=False, compiler=True))
     assert row.ratio > 0
     assert "torch.compile is off, for it failed: no linker" in caplog.text
-
-
-class _Failing(torch.nn.Module):
-    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("no linker")
 
 
 def test_a_baseline_that_is_not_the_same_is_said_so(
