@@ -15,8 +15,10 @@ from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.types import Triple
 from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_phantom
 from voxlift.figures.geometry import plot_geometries
-from voxlift.figures.lift import plot_lift
+from voxlift.figures.lift import plot_lift, plot_lifted_with_kernels
 from voxlift.figures.slices import plot_planes
+from voxlift.weights.bundled import bundled_path
+from voxlift.weights.file import read_weight_file
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LUNG_WINDOW_HU = (-1000.0, 200.0)
@@ -54,6 +56,13 @@ def draw_axis_orders(path: Path) -> Path:
     return plot_geometries(rows, path)
 
 
+def draw_kernels(path: Path) -> Path:
+    """Draw lifted photographs beside the stem kernels that the bundled `tiny` learned."""
+    photographs = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket()]
+    kernels = read_weight_file(bundled_path("tiny")).tensors["backbone.conv1.weight"]
+    return plot_lifted_with_kernels(photographs, kernels.float().numpy(), path)
+
+
 def draw_nodules(path: Path) -> Path:
     """Draw simulated nodules of both classes, with the outlines of their masks."""
     phantoms = [nodule_phantom(label=label, seed=seed) for label in (0, 1) for seed in (0, 1, 2)]
@@ -69,6 +78,7 @@ def draw_nodules(path: Path) -> Path:
 
 FIGURES: dict[str, Callable[[Path], Path]] = {
     "lift.png": draw_lift,
+    "kernels.png": draw_kernels,
     "geometries.png": draw_geometries,
     "axis-orders.png": draw_axis_orders,
     "nodules.png": draw_nodules,
