@@ -39,7 +39,7 @@ NUM_TRAIN, NUM_VAL, NUM_TEST = 32, 48, 160
 SIZE_VOXELS = (24, 24, 24)
 NUM_SEEDS = 3
 NUM_STEPS, BATCH_SIZE, VAL_STEPS = 60, 8, 10
-SHORT_EPOCHS = 2
+SHORT_EPOCHS = 1
 CT_WINDOW_HU = (-1000.0, 400.0)
 STARTS = ("scratch", "tiny", "tiny-axes", "photographs")
 
