@@ -333,7 +333,7 @@ def _write(
             for result in results
         },
         folder / "figures" / "learning_curves.png",
-        title="Few labelled volumes: validation AUROC, mean over seeds",
+        title="Validation AUROC, mean over seeds",
         value_name="AUROC",
     )
 
