@@ -84,7 +84,7 @@ def write_report(
         split: Their name, such as `test`.
         threshold: Probability of class 1 from which it is called, for two classes.
         train_indices: The training cases, on which the baselines choose their direction; without
-            any there are no baselines.
+            any, or with cases of one class only, there are no baselines.
         seed: Seed of the bootstrap.
     """
     labels = cases.labels[indices]
@@ -97,7 +97,8 @@ def write_report(
         threshold=threshold,
         seed=seed,
     )
-    baselines = _baselines(cases, indices, train_indices, seed=seed) if len(train_indices) else {}
+    comparable = len(train_indices) and len(np.unique(labels)) > 1
+    baselines = _baselines(cases, indices, train_indices, seed=seed) if comparable else {}
     report = ClassificationReport(split=split, metrics=metrics, baselines=baselines)
     write_text(folder / "metrics.json", json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     write_text(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.config import FinetuneConfig
+from voxlift.core.errors import DataError
 from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.classification_batches import volume_loader
@@ -77,6 +78,8 @@ def open_classification_data(
         cases = open_classification(config.data, skip_bad=config.skip_bad)
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
+    if not config.folds:
+        _check_validation(cases, val)
     if config.label_fraction < 1:
         train = train[
             label_fraction(
@@ -108,6 +111,15 @@ def open_classification_data(
     if preprocessing.size_voxels is not None:
         geometry.check_size(preprocessing.size_voxels)
     return ClassificationData(cases, train, val, test, preprocessing, geometry, tuple(reasons))
+
+
+def _check_validation(cases: ClassificationCases, val: Indices) -> None:
+    for label in np.setdiff1d(np.arange(len(cases.class_names)), cases.labels[val]).tolist():
+        raise DataError(
+            f"{cases.origin}: class '{cases.class_names[label]}' has no case among the {len(val)} "
+            "validation cases, by which the network is chosen. Move some there, leave the splits "
+            "out to have them made, or give --folds."
+        )
 
 
 def split_folds(data: ClassificationData, config: FinetuneConfig) -> list[ClassificationData]:
