@@ -1,7 +1,8 @@
-"""Write the measured results and the list of bundled starts into the README.
+"""Write the measured results and the bundled starts into the README and the documentation.
 
-Command: `uv run python scripts/write_results.py`. It reads `benchmarks/results/*.json`, which are
-what `voxlift bench --json FILE` and the quickstart (`quickstart.json`) write, and the weight files.
+Command: `uv run python scripts/write_results.py`. It reads the weight files and
+`benchmarks/results/*.json`, which are what `voxlift bench --json FILE`, the quickstart
+(`quickstart.json`) and `scripts/measure_axis_statistics.py` write.
 """
 
 import json
@@ -16,6 +17,7 @@ from voxlift.weights.bundled import WeightEntry, list_weights
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_MEASURED = "(Not measured yet.)"
 
@@ -30,7 +32,7 @@ def fill(text: str, section: str, content: str) -> str:
     """
     begin, end = f"<!-- {section}: begin.", f"<!-- {section}: end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"The README needs '{begin} ... -->' and then '{end}', once each.")
+        raise ValueError(f"The page needs '{begin} ... -->' and then '{end}', once each.")
     start = text.index("-->", text.index(begin)) + len("-->")
     return f"{text[:start]}\n{content}\n{text[text.index(end) :]}"
 
@@ -135,16 +137,40 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def updated(readme: str) -> str:
-    """Return the README's text with both sections written anew."""
+def describe_axis_statistics(content: dict[str, Any]) -> str:
+    """Lay out what batch-norm statistics of each axis order give, beside shared ones."""
+    machine = content["environment"]
+    rows = [
+        (str(tuple(row["order"])), f"{row['shared']:.1%}", f"{row['kept_for_each']:.1%}")
+        for row in content["rows"]
+    ]
+    return "\n\n".join(
+        (
+            _table(("axis order", "shared statistics", "statistics of the order"), rows),
+            f"{content['metric'].capitalize()}: {content['num_images']} of them, "
+            f"{content['calibration_images']} training photographs for the statistics; "
+            f"{machine['processor']}, torch {machine['packages']['torch']}; "
+            "`benchmarks/results/axis-statistics.json`.",
+        )
+    )
+
+
+def updated_pages() -> dict[Path, str]:
+    """Return the text of every page that shows results, with its sections written anew."""
+    readme = README.read_text(encoding="utf-8")
     readme = fill(readme, "results", describe_results(list(RESULTS.glob("*.json"))))
-    return fill(readme, "weights", describe_weights(list_weights()))
+    readme = fill(readme, "weights", describe_weights(list_weights()))
+    statistics = json.loads((RESULTS / "axis-statistics.json").read_text(encoding="utf-8"))
+    axis_page = AXIS_PAGE.read_text(encoding="utf-8")
+    axis_page = fill(axis_page, "axis statistics", describe_axis_statistics(statistics))
+    return {README: readme, AXIS_PAGE: axis_page}
 
 
 def main() -> None:
-    """Rewrite the README."""
-    write_text(README, updated(README.read_text(encoding="utf-8")))
-    logger.info("%s", README)
+    """Rewrite the pages."""
+    for path, text in updated_pages().items():
+        write_text(path, text)
+        logger.info("%s", path)
 
 
 if __name__ == "__main__":

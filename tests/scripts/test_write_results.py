@@ -16,9 +16,9 @@ def script() -> Script:
     return runpy.run_path(str(ROOT / "scripts" / "write_results.py"))
 
 
-def test_the_readme_says_what_the_files_say(script: Script) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script["updated"](readme) == readme, "run scripts/write_results.py"
+def test_the_pages_say_what_the_files_say(script: Script) -> None:
+    for path, text in script["updated_pages"]().items():
+        assert path.read_text(encoding="utf-8") == text, "run scripts/write_results.py"
 
 
 def test_fill_replaces_what_is_between_the_marks(script: Script) -> None:
