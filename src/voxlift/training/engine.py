@@ -220,7 +220,7 @@ def _build_trainer(
             MetricsFile(folder.metrics, resume_step=resume_step),
             TensorBoardLogger(folder.path, name="", version="tensorboard"),
         ],
-        log_every_n_steps=min(10, batches_per_epoch),
+        log_every_n_steps=min(10, batches_per_epoch, num_steps),
         num_sanity_val_steps=0,
         enable_progress_bar=show_progress,
         enable_model_summary=False,
