@@ -95,8 +95,9 @@ class ClassifyTask(lightning.LightningModule):
         del batch_idx
         logits, labels = self(batch["image"]).float(), batch["label"]
         size = len(labels)
-        self.auroc(logits.softmax(1), labels)
-        self.accuracy(logits, labels)
+        # Not called, for a call also computes the metric of the batch, which may lack a class.
+        self.auroc.update(logits.softmax(1), labels)
+        self.accuracy.update(logits, labels)
         self.log("val/loss", functional.cross_entropy(logits, labels), batch_size=size)
         self.log("val/auroc", self.auroc, on_epoch=True, prog_bar=True, batch_size=size)
         self.log("val/accuracy", self.accuracy, on_epoch=True, batch_size=size)

@@ -125,12 +125,12 @@ class PretrainTask(lightning.LightningModule):
         del batch_idx
         logits = self(batch["image"])
         labels = batch["label"]
-        self.top1(logits, labels)
+        self.top1.update(logits, labels)
         size = len(labels)
         self.log("val/loss", functional.cross_entropy(logits, labels), batch_size=size)
         self.log("val/top1", self.top1, prog_bar=True, batch_size=size)
         if self.model.head.out_features > 5:
-            self.top5(logits, labels)
+            self.top5.update(logits, labels)
             self.log("val/top5", self.top5, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
