@@ -1,0 +1,184 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.core.errors import ConfigError, DataError, WeightsError
+from voxlift.evaluation import evaluate, predict
+from voxlift.nets.factory import create_backbone
+from voxlift.training.run import Run
+from voxlift.weights.file import read_weight_file, write_weight_file
+from voxlift.weights.save import save_weights
+
+
+def manifest_with(path: Path, nodule_folder: Path, change: Any) -> Path:
+    """Copy the manifest of the nodules, with each row changed; rows that become None go."""
+    with (nodule_folder / "nodules.csv").open(newline="") as file:
+        rows = [change(number, row) for number, row in enumerate(csv.DictReader(file))]
+    kept = [{**row, "path": nodule_folder / row["path"]} for row in rows if row]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, kept[0])
+        writer.writeheader()
+        writer.writerows(kept)
+    return path
+
+
+def test_evaluation_repeats_the_numbers_of_the_run(
+    finetuned: Run, small_finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    result = evaluate(finetuned.folder, data=small_finetuning.data, out=tmp_path / "again")
+    assert (result.task, result.split) == ("classify", "test")
+    found = {f"test/{name}": interval.value for name, interval in result.metrics.items()}
+    assert found == finetuned.metrics
+    # The whole report, intervals and baselines too.
+    for name in ("metrics.json", "predictions.csv"):
+        again, first = (tmp_path / "again" / name, finetuned.folder / name)
+        assert again.read_text() == first.read_text()
+    written = json.loads((finetuned.folder / "metrics.json").read_text())
+    assert result.metrics["auroc"].low == written["metrics"]["auroc"]["low"]
+    expected = written["baselines"]["mean_intensity"]["auroc"]["value"]
+    assert result.baselines["mean_intensity"] == expected
+
+
+@pytest.mark.parametrize(("split", "share"), [("train", 0.5), ("val", 0.25), ("all", 1.0)])
+def test_any_split_can_be_judged(
+    finetuned: Run, small_finetuning: FinetuneConfig, tmp_path: Path, split: Any, share: float
+) -> None:
+    result = evaluate(
+        finetuned.model_path or "", data=small_finetuning.data, out=tmp_path, split=split
+    )
+    answered = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
+    assert len(answered) == pytest.approx(30 * share, abs=3)
+    assert result.split == split
+    assert bool(result.baselines) == (split != "all")
+
+
+def test_splits_of_the_data_are_kept(finetuned: Run, nodule_folder: Path, tmp_path: Path) -> None:
+    def add_split(number: int, row: dict[str, str]) -> dict[str, str]:
+        person = int(row["group"].removeprefix("person-"))
+        return {**row, "split": ("train", "val", "test")[person % 3]}
+
+    data = manifest_with(tmp_path / "split.csv", nodule_folder, add_split)
+    evaluate(finetuned.folder, data=str(data), out=tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        judged = {int(Path(row["case"]).name[:2]) for row in csv.DictReader(file)}
+    assert judged == {number for number in range(30) if number % 20 % 3 == 2}
+
+
+def test_data_with_other_classes_is_refused(
+    finetuned: Run, nodule_folder: Path, tmp_path: Path
+) -> None:
+    data = manifest_with(
+        tmp_path / "other.csv", nodule_folder, lambda _, row: {**row, "label": f"{row['label']}!"}
+    )
+    with pytest.raises(DataError, match="smooth!, spiculated!, but the model tells apart smooth"):
+        evaluate(finetuned.folder, data=str(data), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_splits_are_made_as_in_the_run(
+    finetuned: Run, nodule_folder: Path, tmp_path: Path
+) -> None:
+    def add_split(number: int, row: dict[str, str]) -> dict[str, str]:
+        return {**row, "split": "train" if int(row["group"][7:]) < 14 else "test"}
+
+    data = manifest_with(tmp_path / "split.csv", nodule_folder, add_split)
+    result = evaluate(finetuned.folder, data=str(data), out=tmp_path / "out", split="val")
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        judged = {int(Path(row["case"]).name[:2]) for row in csv.DictReader(file)}
+    assert judged
+    assert all(number % 20 < 14 for number in judged)
+    assert result.split == "val"
+
+
+def test_empty_split_is_refused(finetuned: Run, nodule_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    file = read_weight_file(finetuned.folder / "model.safetensors")
+    assert file.header.head is not None
+    settings = {**file.header.head.settings, "fractions": [0.5, 0.5, 0.0]}
+    head = file.header.head.model_copy(update={"settings": settings})
+    write_weight_file(path, file.tensors, file.header.model_copy(update={"head": head}))
+    with pytest.raises(DataError, match=r"no cases in the split 'test'.*--split"):
+        evaluate(path, data=str(nodule_folder / "nodules.csv"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_photographs_are_judged_on_what_was_held_out(
+    pretrained: Run, small_pretraining: PretrainConfig, tmp_path: Path
+) -> None:
+    result = evaluate(pretrained.folder, data=small_pretraining.data, out=tmp_path / "out")
+    assert (result.task, result.split) == ("pretrain", "val")
+    assert set(result.metrics) == {"top1"}
+    assert result.metrics["top1"].value == pytest.approx(pretrained.metrics["val/top1"])
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    # A quarter of 24, as in the run; the default would be a tenth.
+    assert written["num_images"] == 6
+    assert written["top1"] == result.metrics["top1"].value
+
+
+def test_photographs_of_other_classes_are_refused(pretrained: Run, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+            image.save(tmp_path / "data" / name / f"{number}.png")
+    with pytest.raises(DataError, match=r"cat, dog .*trained on checked, plain"):
+        evaluate(pretrained.folder, data=str(tmp_path / "data"), out=tmp_path / "out")
+
+
+def test_an_evaluation_is_never_written_over(
+    finetuned: Run, small_finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds an evaluation already.*--out"):
+        evaluate(finetuned.folder, data=small_finetuning.data, out=tmp_path)
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+    # The run folder holds the run's own.
+    with pytest.raises(ConfigError, match="holds an evaluation already"):
+        evaluate(finetuned.folder, data=small_finetuning.data, out=finetuned.folder)
+
+
+def test_an_unfinished_run_cannot_be_asked(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="--resume"):
+        evaluate(tmp_path, data="unread", out=tmp_path / "out")
+    with pytest.raises(WeightsError, match="--resume"):
+        predict(tmp_path, ["unread"], out=tmp_path / "out")
+
+
+def test_predict_answers_like_the_evaluation(
+    finetuned: Run, nodule_folder: Path, tmp_path: Path
+) -> None:
+    done: list[Path] = []
+    result = predict(
+        finetuned.folder, [nodule_folder / "volumes"], out=tmp_path, on_case=done.append
+    )
+    assert len(result.predictions) == len(done) == 30
+    assert not result.failures
+    by_name = {answer.path.name: answer for answer in result.predictions}
+    with (finetuned.folder / "predictions.csv").open(newline="") as file:
+        judged = list(csv.DictReader(file))
+    assert judged
+    for row in judged:
+        answer = by_name[Path(row["case"]).name]
+        assert answer.class_name == row["prediction"]
+        assert answer.probabilities[1] == pytest.approx(float(row["p_spiculated"]), abs=2e-5)
+
+
+def test_photographs_are_no_classifier_of_volumes(
+    pretrained: Run, nodule_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"trained on photographs.*voxlift finetune"):
+        predict(pretrained.folder, [nodule_folder], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_backbone_without_a_head_is_no_model(finetuned: Run, tmp_path: Path) -> None:
+    backbone = create_backbone("resnet10", weights=finetuned.model_path)
+    path = save_weights(backbone, tmp_path / "backbone.safetensors")
+    with pytest.raises(WeightsError, match="backbone alone"):
+        predict(path, [tmp_path], out=tmp_path / "out")
