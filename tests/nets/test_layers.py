@@ -35,6 +35,57 @@ def test_set_steps_changes_the_steps_and_no_weight(ndim: int, kernel: int) -> No
     )
 
 
+THIN_CASES = [
+    # Kernel, channels, size, stride. On a CPU with AVX512 the weight gradient of each was NaN,
+    # wrong, or the end of the process: in bf16,
+    (3, 16, (2, 2, 2), 1),
+    (3, 16, (2, 8, 8), 1),
+    (5, 1, (4, 9, 9), 2),
+    (5, 2, (3, 9, 9), 1),
+    (7, 1, (6, 9, 9), 1),
+    (7, 2, (9, 2, 9), 1),
+    # or in fp32 too.
+    (7, 1, (5, 9, 9), 2),
+    (7, 1, (6, 9, 9), 2),
+    (7, 2, (7, 9, 9), 2),
+    # These are safe.
+    (3, 16, (3, 8, 8), 1),
+    (3, 16, (4, 4, 4), 2),
+    (7, 1, (8, 9, 9), 2),
+]
+
+
+@pytest.mark.parametrize(("kernel", "channels", "size", "stride"), THIN_CASES)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_gradients_are_right_on_thin_volumes(
+    kernel: int,
+    channels: int,
+    size: tuple[int, int, int],
+    stride: int,
+    channels_last: bool,
+    bf16: bool,
+) -> None:
+    conv = convolution(3, channels, 32, kernel)
+    set_steps(conv, stride=(stride, stride, stride))
+    exact_conv = nn.Conv3d(channels, 32, kernel, stride, kernel // 2, bias=False).double()
+    exact_conv.load_state_dict(conv.state_dict())
+    volume = torch.randn(2, channels, *size)
+    exact_volume = volume.double().requires_grad_()
+    if channels_last:
+        conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    volume.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = conv(volume)
+    exact = exact_conv(exact_volume)
+    ours = torch.autograd.grad(output.float().square().sum(), (volume, conv.weight))
+    theirs = torch.autograd.grad(exact.square().sum(), (exact_volume, exact_conv.weight))
+    assert output.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    for our, their in zip((output, *ours), (exact, *theirs), strict=True):
+        assert (our - their).norm() < (0.02 if bf16 else 1e-5) * their.norm()
+
+
 @pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2), (3, 1, 4)])
 def test_shortcuts_and_pooling_have_the_size_of_a_convolution(
     stride: tuple[int, int, int],

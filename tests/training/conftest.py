@@ -94,7 +94,7 @@ def build_task(config: PretrainConfig, *, num_steps: int) -> RecordedTask:
     architecture = Architecture(name="resnet10", width=4, stem_kernel=3)
     backbone = ResNet(architecture, named_geometry("thumbnail"))
     return RecordedTask(
-        Classifier(backbone, num_classes=len(CLASSES)),
+        Classifier(backbone, num_classes=len(CLASSES), dropout=0.2),
         config.optimization,
         num_steps=num_steps,
         seed=config.seed,

@@ -1,6 +1,7 @@
 """A resumed run equals one that was never interrupted."""
 
 import json
+import logging
 import os
 import signal
 from typing import Any
@@ -26,6 +27,18 @@ class CtrlC(Callback):
         if self.batches_left == 0:
             os.kill(os.getpid(), signal.SIGINT)
         self.batches_left -= 1
+
+
+class Impatience(Callback):
+    """Press Ctrl-C twice while a batch is being computed."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_backward(self, trainer: lightning.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class Crash(Callback):
@@ -58,8 +71,8 @@ def assert_same_ends(resumed: Any, whole: Any) -> None:
         assert ours["global_step"] == theirs["global_step"]
         for part in ("state_dict", "optimizer_states", "current_model_state"):
             torch.testing.assert_close(ours.get(part), theirs.get(part), rtol=0, atol=0)
-    for ours, theirs in zip(resumed.task.parameters(), whole.task.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    ends = (dict(run.task.named_parameters()) for run in (resumed, whole))
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -110,6 +123,24 @@ def test_crash_goes_on_from_the_last_checkpoint(
     resumed = run_small(config, resume=True)
     assert resumed.task.losses == whole.task.losses[kept:]
     assert_same_ends(resumed, whole)
+
+
+@pytest.mark.parametrize("step", [3, 10])
+def test_a_second_ctrl_c_stops_at_once(
+    small_config: PretrainConfig, run_small: Any, caplog: pytest.LogCaptureFixture, step: int
+) -> None:
+    config = small_config.model_copy(update={"checkpoint_steps": 4})
+    before = signal.getsignal(signal.SIGINT)
+    caplog.set_level(logging.INFO)
+    stopped = run_small(config, Impatience(step))
+    assert not stopped.finished
+    assert len(stopped.task.losses) == step
+    assert signal.getsignal(signal.SIGINT) == before
+    if step == 3:
+        assert "at step 3, before the first checkpoint" in caplog.text
+    else:
+        assert "at step 10; --resume goes on from step 8" in caplog.text
+        assert run_small(config, resume=True).finished
 
 
 def test_batch_order_and_losses_differ_between_seeds(

@@ -11,7 +11,30 @@ from voxlift.core.architecture import Norm
 from voxlift.core.errors import ConfigError
 from voxlift.core.types import Triple
 
-CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """A 3D convolution that keeps out of what oneDNN gets wrong on a CPU.
+
+    Where an axis of the volume is shorter than the kernel, or as long and strided, the weight
+    gradient of torch 2.13 on CPUs with AVX512 can be NaN, or finite and wrong many times over, or
+    the process crashes for writing beyond its memory: in bf16 often, in fp32 under some strides.
+    With the padding written out it is right; such volumes are small, so that costs next to nothing.
+    """
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Convolve."""
+        axes = zip(volume.shape[2:], self.kernel_size, self.stride, strict=True)
+        if volume.device.type != "cpu" or all(
+            length > kernel or (length == kernel and stride == 1) for length, kernel, stride in axes
+        ):
+            return super().forward(volume)
+        padded = functional.pad(volume, self._reversed_padding_repeated_twice)
+        return functional.conv3d(
+            padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+
+CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
 BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
@@ -38,7 +61,7 @@ def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple =
     conv.stride = _last(stride, ndim)
     conv.dilation = _last(dilation, ndim)
     conv.padding = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-    # Convolutions with string padding keep a second copy of the padding; ours must agree with it.
+    # The same padding as `functional.pad` takes it.
     conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in range(2)]
 
 

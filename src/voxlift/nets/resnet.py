@@ -252,8 +252,7 @@ class ResNet(nn.Module):
     def _stem(self, volume: Tensor) -> Tensor:
         """Convolve by the stem; on a thin axis as an equal 2D convolution, which is faster.
 
-        The lowering also avoids the bf16 weight gradient of a kernel deeper than its data, which
-        some CPU builds of torch return as NaN.
+        The lowering is also safe in bf16 on a CPU, where the 3D kernel is not: see `Conv3d`.
         """
         conv = self.conv1
         thin_axis = self._thin_axis(volume)
