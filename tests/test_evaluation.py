@@ -121,6 +121,13 @@ def test_photographs_are_judged_on_what_was_held_out(
     assert written["top1"] == result.metrics["top1"].value
 
 
+def test_photographs_that_were_trained_on_are_not_judged(
+    pretrained: Run, small_pretraining: PretrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--split train"):
+        evaluate(pretrained.folder, data=small_pretraining.data, out=tmp_path, split="train")
+
+
 def test_photographs_of_other_classes_are_refused(pretrained: Run, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)

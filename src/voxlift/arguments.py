@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
 from voxlift.config import FinetuneConfig, PretrainConfig
 from voxlift.evaluation import Split
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+Device = Literal["auto", "cuda", "mps", "cpu"]
 
 
 @dataclass
@@ -19,14 +24,17 @@ class Flags:
         debug: Show tracebacks of errors.
     """
 
-    resume: bool = False
-    overwrite: bool = False
-    debug: bool = False
+    resume: Flag = False
+    overwrite: Flag = False
+    debug: Flag = False
 
 
 @dataclass
 class PretrainCommand:
     """Pre-train a 3D backbone on labelled photographs, lifted to thin volumes.
+
+    --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
+    options change one setting each, and are shown with the value that they have now.
 
     Args:
         run: The run.
@@ -40,6 +48,9 @@ class PretrainCommand:
 @dataclass
 class FinetuneCommand:
     """Fine-tune a backbone on labelled volumes and judge it on the test cases.
+
+    --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
+    options change one setting each, and are shown with the value that they have now.
 
     Args:
         run: The run.
@@ -60,19 +71,19 @@ class EvaluateCommand:
         out: Folder for the report.
         split: Cases to judge; `all` for data that the model has never seen.
         batch_size: Samples in a batch.
-        device: auto, cuda, mps or cpu.
+        device: Where the network runs; auto takes the fastest there is.
         skip_bad: List unreadable files and go on without them.
         debug: Show tracebacks of errors.
     """
 
-    model: tyro.conf.Positional[str]
+    model: Model
     data: str
     out: Path = Path("runs/evaluation")
     split: Split = "test"
     batch_size: int = 32
-    device: str = "auto"
-    skip_bad: bool = False
-    debug: bool = False
+    device: Device = "auto"
+    skip_bad: Flag = False
+    debug: Flag = False
 
 
 @dataclass
@@ -85,15 +96,15 @@ class PredictCommand:
         model: A weight file or a run folder (one with folds averages them).
         inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
         out: Folder for the table.
-        device: auto, cuda, mps or cpu.
+        device: Where the network runs; auto takes the fastest there is.
         debug: Show tracebacks of errors.
     """
 
-    model: tyro.conf.Positional[str]
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    model: Model
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT ...")]
     out: Path = Path("runs/prediction")
-    device: str = "auto"
-    debug: bool = False
+    device: Device = "auto"
+    debug: Flag = False
 
 
 @dataclass
@@ -105,8 +116,8 @@ class InspectCommand:
         debug: Show tracebacks of errors.
     """
 
-    file: tyro.conf.Positional[str | None] = None
-    debug: bool = False
+    file: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[FILE]")] = None
+    debug: Flag = False
 
 
 @dataclass
@@ -124,8 +135,8 @@ class QuickstartCommand:
     data: str | None = None
     out: Path = Path("runs/quickstart")
     seed: int = 0
-    overwrite: bool = False
-    debug: bool = False
+    overwrite: Flag = False
+    debug: Flag = False
 
 
 @dataclass
@@ -142,4 +153,4 @@ class BenchCommand:
 
     only: tuple[str, ...] = ()
     json: Path | None = None
-    debug: bool = False
+    debug: Flag = False

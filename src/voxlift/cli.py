@@ -48,7 +48,7 @@ Config = TypeVar("Config", bound=RunConfig)
 out = Console(markup=False)
 err = Console(stderr=True, markup=False)
 
-STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
 Command = TypeVar("Command")

@@ -105,6 +105,7 @@ class PretrainConfig(RunConfig):
     """Pre-train a 3D backbone on lifted photographs.
 
     Args:
+        task: What is learnt.
         data: A folder with one folder of JPEG, PNG or WebP images for each class, a torchvision
             data set by name (cifar10, cifar100, ...), or `photographs` (ten embedded ones).
         download: Download a torchvision data set that is not there yet.

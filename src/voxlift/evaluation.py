@@ -91,6 +91,10 @@ def evaluate(
         model, device=choose_device(MachineConfig.model_validate({"device": device}))
     )
     if saved.head.task == "pretrain":
+        if split in ("train", "all"):
+            raise ConfigError(
+                f"Photographs are judged on what was held out of them, not on --split {split}."
+            )
         return _evaluate_photographs(
             saved, data, folder, split="val", skip_bad=skip_bad, batch_size=batch_size
         )

@@ -54,8 +54,10 @@ def find_volumes(inputs: Sequence[str | Path]) -> list[Path]:
     """List the volumes that files, DICOM series folders and folders of volumes stand for.
 
     Raises:
-        DataError: If an input does not exist, or a folder holds no volume.
+        DataError: If there is no input, one does not exist, or a folder holds no volume.
     """
+    if not inputs:
+        raise DataError("There is nothing to predict. Give files or folders of volumes.")
     found: list[Path] = []
     for each in inputs:
         path = Path(each)
