@@ -55,16 +55,13 @@ Command = TypeVar("Command")
 
 
 def _parse(command: type[Command], name: str, argv: Sequence[str], default: Any = None) -> Command:
-    try:
-        parsed: Command = tyro.cli(
-            command,
-            prog=f"voxlift {name}",
-            args=list(argv),
-            default=default,
-            config=STYLE,
-        )
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+    parsed: Command = tyro.cli(
+        command,
+        prog=f"voxlift {name}",
+        args=list(argv),
+        default=default,
+        config=STYLE,
+    )
     return parsed
 
 

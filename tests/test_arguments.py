@@ -1,0 +1,85 @@
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+import pytest
+import tyro
+
+from voxlift.arguments import (
+    BenchCommand,
+    EvaluateCommand,
+    FinetuneCommand,
+    Flags,
+    InspectCommand,
+    PredictCommand,
+    PretrainCommand,
+    QuickstartCommand,
+)
+from voxlift.cli import STYLE
+from voxlift.recipes.pretraining import photographs
+from voxlift.recipes.transfer import classify_few
+
+COMMANDS: list[type[Any]] = [
+    BenchCommand,
+    EvaluateCommand,
+    FinetuneCommand,
+    Flags,
+    InspectCommand,
+    PredictCommand,
+    PretrainCommand,
+    QuickstartCommand,
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_argument_is_documented(command: type[Any]) -> None:
+    told = re.findall(r"^    (\w+):", inspect.getdoc(command) or "", flags=re.MULTILINE)
+    assert told == [field.name for field in dataclasses.fields(command)]
+
+
+def parse(command: type[Any], *words: str, default: Any = None) -> Any:
+    return tyro.cli(command, args=list(words), default=default, config=STYLE)
+
+
+def test_options_change_one_setting_each() -> None:
+    default = PretrainCommand(photographs())
+    unchanged = parse(PretrainCommand, default=default)
+    assert unchanged.run == photographs()
+    words = "--lr 0.5 --width 8 --steps 7 --no-slice-shuffle --axis-shuffle --crop none --overwrite"
+    changed = parse(PretrainCommand, *words.split(), default=default)
+    assert changed.flags == Flags(overwrite=True)
+    run = changed.run
+    assert (run.optimization.lr, run.network.width, run.steps) == (0.5, 8, 7)
+    assert (run.slice_shuffle, run.axis_shuffle, run.augmentation.crop) == (False, True, "none")
+    expected = photographs().model_dump()
+    found = run.model_dump()
+    assert found["machine"] == expected["machine"]
+    assert found["epochs"] == expected["epochs"]
+
+
+def test_switches_can_be_turned_back() -> None:
+    config = classify_few().model_copy(update={"skip_bad": True, "class_weights": True})
+    command = parse(
+        FinetuneCommand, "--no-skip-bad", "--no-class-weights", default=FinetuneCommand(config)
+    )
+    assert not command.run.skip_bad
+    assert not command.run.class_weights
+
+
+def test_triples_and_pairs() -> None:
+    words = "--size-voxels 8 9 10 --spacing-mm 2.5 1 1 --window -1000 400 --flip-axes depth width"
+    default = FinetuneCommand(classify_few())
+    run = parse(FinetuneCommand, *words.split(), default=default).run
+    assert run.volume.size_voxels == (8, 9, 10)
+    assert run.volume.spacing_mm == (2.5, 1.0, 1.0)
+    assert run.volume.window == (-1000.0, 400.0)
+    assert run.augmentation.flip_axes == ("depth", "width")
+
+
+def test_inputs_are_as_many_as_there_are() -> None:
+    command = parse(PredictCommand, "model", "a.nii.gz", "b", "c.mha", "--device", "cpu")
+    assert command.model == "model"
+    assert command.inputs == ("a.nii.gz", "b", "c.mha")
+    assert parse(InspectCommand).file is None
+    assert parse(InspectCommand, "tiny").file == "tiny"
