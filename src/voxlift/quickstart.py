@@ -29,6 +29,7 @@ from voxlift.metrics.weighted import weighted_auroc
 from voxlift.recipes.pretraining import photographs
 from voxlift.tasks.optimization import OptimizationConfig
 from voxlift.training.metrics_file import read_metrics
+from voxlift.training.run import Run
 from voxlift.training.run_folder import describe_environment
 from voxlift.weights.bundled import BUNDLED, bundled_path
 from voxlift.weights.file import read_weight_file
@@ -126,9 +127,10 @@ def quickstart(
     demonstration = photographs().model_copy(
         update={"out": folder / "pretrain", "seed": seed, "epochs": SHORT_EPOCHS}
     )
-    short = pretrain(demonstration)
-    _draw_idea(folder, short.model_path, cases)
-    starts = {start: start for start in STARTS} | {"photographs": str(short.model_path)}
+    short = _finished(pretrain(demonstration))
+    model = short.folder / "model.safetensors"
+    _draw_idea(folder, model, cases)
+    starts = {start: start for start in STARTS} | {"photographs": str(model)}
     logger.info("2 of 3: fine-tuning %d starts with %d seeds each", len(starts), num_seeds)
     runs = {
         start: [
@@ -209,7 +211,13 @@ def _finetune(
             optimizer="adamw", lr=1e-3, weight_decay=0.05, decay_norms=False, warmup=0.1
         ),
     )
-    return finetune(config, cases=cases).folder
+    return _finished(finetune(config, cases=cases)).folder
+
+
+def _finished(run: Run) -> Run:
+    if not run.finished:
+        raise KeyboardInterrupt
+    return run
 
 
 def _compare(
@@ -278,15 +286,14 @@ def _mean_curve(runs: Sequence[Path]) -> tuple[list[int], list[float]]:
     return steps, [float(np.mean(found[step])) for step in steps]
 
 
-def _draw_idea(folder: Path, model: Path | None, cases: ClassificationCases) -> None:
+def _draw_idea(folder: Path, model: Path, cases: ClassificationCases) -> None:
     """Draw photographs as thin volumes, the kernels learnt from them, and some volumes."""
     figures = folder / "figures"
     images = open_images("photographs", split="val")
     chosen = [images.read(index) for index in range(4)]
     plot_lift(chosen[0], figures / "lift.png")
-    if model is not None:
-        kernels = read_weight_file(model).tensors["backbone.conv1.weight"].float().numpy()
-        plot_lifted_with_kernels(chosen, kernels, figures / "photographs_and_kernels.png")
+    kernels = read_weight_file(model).tensors["backbone.conv1.weight"].float().numpy()
+    plot_lifted_with_kernels(chosen, kernels, figures / "photographs_and_kernels.png")
     examples = [int(np.flatnonzero(cases.labels == label)[0]) for label in (0, 1)]
     volumes = [cases.read_volume(index) for index in examples]
     plot_planes(
@@ -365,15 +372,8 @@ def _tell(
             f"No difference that {num_seeds} seeds and {len(cases.indices('test'))} test cases "
             f"could show: {', '.join(level)}."
         )
-    scratch = next(r for r in results if r.start == "scratch")
-    faster = [
-        r.start
-        for r in results
-        if r.start != "scratch"
-        and r.steps_to_target is not None
-        and scratch.steps_to_target is not None
-        and r.steps_to_target < scratch.steps_to_target
-    ]
+    end = next(r for r in results if r.start == "scratch").steps_to_target or 0
+    faster = [r.start for r in results if r.steps_to_target is not None and r.steps_to_target < end]
     sentences.append(
         f"Sooner than scratch where scratch ended: {', '.join(faster)}."
         if faster
