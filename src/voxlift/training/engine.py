@@ -218,7 +218,7 @@ def _build_trainer(
         callbacks=callbacks,
         logger=[
             MetricsFile(folder.metrics, resume_step=resume_step),
-            TensorBoardLogger(folder.path, name="", version="tensorboard"),
+            TensorBoardLogger(folder.path / "tensorboard", name="", version=""),
         ],
         log_every_n_steps=min(10, batches_per_epoch, num_steps),
         num_sanity_val_steps=0,
