@@ -9,11 +9,13 @@ import pytest
 from voxlift.config import MachineConfig, PretrainConfig
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.training.run_folder import (
+    check_run_folder,
     config_differences,
     describe_environment,
     load_yaml,
     logging_to,
     open_run_folder,
+    remembering_log,
 )
 
 OPTIMIZATION = {"optimizer": "adamw", "lr": 1e-5, "schedule": "milestones", "milestones": (0.5, 1)}
@@ -184,3 +186,41 @@ def test_environment_names_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = describe_environment()
     assert environment["command"] == "voxlift pretrain --seed 1"
     assert "someone" not in json.dumps(environment)
+
+
+def test_log_tells_what_was_said_before_there_was_a_folder(tmp_path: Path) -> None:
+    logger = logging.getLogger("voxlift.somewhere")
+    with remembering_log() as said:
+        logger.info("early")
+    logger.info("in between")
+    with logging_to(tmp_path / "log.txt", earlier=said):
+        logger.info("late")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["early", "late"]
+    assert logging.getLogger("voxlift").handlers == []
+
+
+def test_log_on_a_full_disk_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with logging_to(tmp_path / "log.txt"):
+        monkeypatch.setattr(logging.StreamHandler, "flush", no_space)
+        logging.getLogger("voxlift").info("a line")
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_can_be_checked_without_being_touched(config: PretrainConfig) -> None:
+    check_run_folder(config)
+    assert not config.out.exists()
+    folder = open_run_folder(config)
+    refused: list[dict[str, bool]] = [{}, {"resume": True, "overwrite": True}]
+    for flags in refused:
+        with pytest.raises(ConfigError):
+            check_run_folder(config, **flags)
+    check_run_folder(config, overwrite=True)
+    check_run_folder(config, resume=True)
+    assert folder.config.is_file()

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from voxlift.config import RunConfig
+from voxlift.core.errors import DataError
 from voxlift.training.checkpoints import (
     BestCheckpoint,
     ResumePoint,
@@ -118,6 +119,11 @@ def train(
         except (StopRun, SIGTERMException):
             _say_where_stopped(folder, step=trainer.global_step)
             return False
+        except OSError as error:
+            raise DataError(
+                f"{folder.path} could not be written to: {error.strerror or error}. "
+                "Free some space and go on with --resume."
+            ) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -224,6 +224,18 @@ def remembering_log() -> Iterator[Sequence[logging.LogRecord]]:
         yield handler.records
 
 
+class _LogFile(logging.FileHandler):
+    """Be silent on a full disk: what matters more than the log fails there with a clear error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of logging.Handler
+        """Lose the line."""
+
+    def close(self) -> None:
+        """Lose what is not written yet."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logging_to(path: Path, *, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
     """Send what Voxlift logs to a file as well, for as long as the block lasts.
@@ -232,7 +244,7 @@ def logging_to(path: Path, *, earlier: Sequence[logging.LogRecord] = ()) -> Iter
         path: The file; it is appended to.
         earlier: What was logged before the file could be written.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for record in earlier:
         handler.handle(record)
