@@ -187,8 +187,8 @@ def _predict(argv: Sequence[str]) -> int:
         table.add_row(str(answer.path), answer.class_name, f"{answer.probability:.3f}")
     out.print(table)
     out.print(f"Table: {result.table}", soft_wrap=True)
-    for path, reason in result.failures.items():
-        err.print(f"failed: {path}: {reason}", style="red", soft_wrap=True)
+    for reason in result.failures.values():
+        err.print(f"failed: {reason}", style="red", soft_wrap=True)
     return 1 if result.failures else 0
 
 

@@ -1,6 +1,5 @@
 """Ask a saved classifier about volumes on disk, one after the other."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from voxlift.data.preprocess import preprocess
 from voxlift.data.volumes import is_volume_path, read_volume
 from voxlift.inference.classification import call_class, predictions_csv
 from voxlift.inference.saved_model import SavedModel
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,6 @@ def predict_volumes(
         try:
             answers.append(_predict(model, path))
         except VoxliftError as error:
-            logger.error("%s: %s", path, error)  # noqa: TRY400 - a traceback would not help
             failures[path] = str(error)
         if on_case is not None:
             on_case(path)
