@@ -12,6 +12,21 @@ PHOTOGRAPH_MEAN = 114.495
 PHOTOGRAPH_STD = 57.63
 
 
+def window_bounds(width: float, centre: float) -> tuple[float, float]:
+    """Turn a window as radiologists write it into its lowest and highest value.
+
+    Args:
+        width: Such as 450 HU for the liver.
+        centre: Such as 25 HU.
+
+    Raises:
+        ValueError: If the width is not positive.
+    """
+    if not width > 0:
+        raise ValueError(f"A window's width is {width}, but has to be positive.")
+    return centre - width / 2, centre + width / 2
+
+
 class Preprocessing(BaseModel):
     """The contract between the volumes that trained a network and those it is asked about.
 
@@ -24,7 +39,8 @@ class Preprocessing(BaseModel):
             takes the axes as the file has them.
         spacing_mm: Resample to this voxel size (depth, height, width); None leaves it as stored.
         intensity: `window` clips to `window` and scales it to 0..1; `percentiles` does so with
-            bounds taken from each volume; `none` takes the numbers as they are.
+            bounds taken from each channel of each volume; `zscore` subtracts the channel's mean
+            and divides by its standard deviation; `none` takes the numbers as they are.
         window: Lowest and highest intensity kept, in `unit`.
         percentiles: Percentiles (0 to 100) of each volume that become 0 and 1.
         unit: What the numbers were at training: Hounsfield units, 8-bit grey values, or neither.
@@ -42,7 +58,7 @@ class Preprocessing(BaseModel):
 
     orientation: Literal["canonical", "stored"] = "canonical"
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    intensity: Literal["window", "percentiles", "none"] = "none"
+    intensity: Literal["window", "percentiles", "zscore", "none"] = "none"
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     percentiles: tuple[FiniteFloat, FiniteFloat] | None = None
     unit: Literal["HU", "raw", "0-255"] = "raw"
@@ -96,6 +112,8 @@ class Preprocessing(BaseModel):
         elif self.percentiles is not None:
             low, high = self.percentiles
             steps.append(f"percentiles {low:g} to {high:g} scaled to 0..1")
+        elif self.intensity == "zscore":
+            steps.append("each channel's mean subtracted, divided by its standard deviation")
         if (self.mean, self.std) != (0.0, 1.0):
             steps.append(f"mean {self.mean:g} subtracted, divided by std {self.std:g}")
         if self.size_voxels is not None:

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from voxlift.core.errors import DataError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.types import Triple
+from voxlift.data.intensity import find_scale
 from voxlift.data.orientation import to_canonical
 from voxlift.data.resample import resample
 from voxlift.data.volume import Volume
@@ -76,12 +77,12 @@ def preprocess_quietly(
             f"{name} is an array without a voxel size, but has to be resampled to "
             f"{preprocessing.spacing_mm} mm. Give a Volume with its spacing_mm."
         )
-    channels = (array[None] if array.ndim == 3 else array).astype(np.float32)
-    scaled = _scale_intensity(channels, preprocessing)
-    normalised = (scaled - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
-    lowest = float(normalised.min())
-    if preprocessing.intensity != "none":
-        lowest = -preprocessing.mean / preprocessing.std
+    channels = array[None] if array.ndim == 3 else array
+    scales = [find_scale(channel, preprocessing) for channel in channels]
+    normalised = np.stack(
+        [scale.apply(channel) for scale, channel in zip(scales, channels, strict=True)]
+    )
+    lowest = min(scale.lowest for scale in scales)
     size = preprocessing.size_voxels or normalised.shape[1:]
     wide = (size[0] + 2 * margin_voxels, size[1] + 2 * margin_voxels, size[2] + 2 * margin_voxels)
     return crop_or_pad(normalised, wide, fill=lowest)
@@ -153,18 +154,3 @@ def _check_array(array: npt.NDArray[np.generic], in_channels: int, *, name: str)
             f"{name} holds NaN or Inf in {bad} of {array.size} voxels. Replace them in the file, "
             "or leave it out with --skip-bad."
         )
-
-
-def _scale_intensity(channels: NetworkInput, preprocessing: Preprocessing) -> NetworkInput:
-    if preprocessing.intensity == "none":
-        return channels
-    if preprocessing.window is not None:
-        low, high = preprocessing.window
-    else:
-        assert preprocessing.percentiles is not None
-        low, high = np.percentile(channels, preprocessing.percentiles).tolist()
-    if not low < high:
-        # A volume of one value has nothing to scale.
-        return np.zeros_like(channels)
-    scaled: NetworkInput = (channels - np.float32(low)) / np.float32(high - low)
-    return scaled.clip(0.0, 1.0)

@@ -19,7 +19,7 @@ from voxlift.data.nifti import check_nifti, read_nifti
 from voxlift.data.volume import Volume
 from voxlift.data.volume_integrity import check_meta, check_nrrd, check_size
 
-__all__ = ["Volume", "is_volume_path", "read_volume", "write_volume"]
+__all__ = ["Volume", "is_volume_path", "read_channels", "read_volume", "write_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,13 @@ def read_volume(
             "Check the path and the right to read it."
         ) from error
     return volume
+
+
+def read_channels(
+    path: str | Path, *, series_uid: str | None = None, check_finite: bool = True
+) -> tuple[Volume, ...]:
+    """Read a scan that may hold several channels in one file, a `Volume` for each."""
+    return (read_volume(path, series_uid=series_uid, check_finite=check_finite),)
 
 
 def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -> Path:
