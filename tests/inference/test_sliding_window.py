@@ -13,11 +13,14 @@ from voxlift.core.errors import VoxliftError
 from voxlift.core.types import Triple
 from voxlift.data.prepared_image import Region
 from voxlift.inference import sliding_window
+from voxlift.inference.scratch import scratch_array
 from voxlift.inference.sliding_window import (
     Network,
     WindowSettings,
     count_windows,
+    predict_slices,
     predict_windows,
+    slab_bytes,
     window_starts,
 )
 
@@ -53,6 +56,7 @@ def predict(
     overlapping: bool = False,
     padding: float = 0.0,
     out: npt.NDArray[np.floating] | None = None,
+    scratch: Path | None = None,
 ) -> npt.NDArray[np.floating]:
     return predict_windows(
         network,
@@ -65,6 +69,7 @@ def predict(
         overlapping=overlapping,
         padding=[padding] * len(array),
         out=np.empty((outputs, *array.shape[1:]), np.float32) if out is None else out,
+        scratch=scratch,
     )
 
 
@@ -196,18 +201,45 @@ def test_several_networks_are_averaged() -> None:
 def test_a_large_slab_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, array = contextual(), image(9, 8, 7)
     expected = predict(network, array, window=(4, 4, 4), outputs=2)
+    settings = WindowSettings(size_voxels=(4, 4, 9))
+    assert slab_bytes((9, 8, 7), 2, settings) == 0
     monkeypatch.setattr(sliding_window, "_MAX_SLAB_BYTES", 10)
+    # As deep as the window, as wide as the padded image.
+    assert slab_bytes((9, 8, 7), 2, settings) == 2 * 4 * 8 * 9 * 4
     mapped: list[object] = []
-    memmap = np.memmap
 
-    def spy(file: object, **settings: object) -> object:
-        mapped.append(file)
-        return memmap(file, **settings)  # type: ignore[call-overload]
+    def spy(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, folder: Path) -> np.memmap:
+        mapped.append((shape, folder))
+        return scratch_array(shape, dtype, folder=folder)
 
-    monkeypatch.setattr(np, "memmap", spy)
-    found = predict(network, array, window=(4, 4, 4), outputs=2)
-    assert len(mapped) == 1
+    monkeypatch.setattr(sliding_window, "scratch_array", spy)
+    found = predict(network, array, window=(4, 4, 4), outputs=2, scratch=tmp_path)
+    assert mapped == [((2, 4, 8, 7), tmp_path)]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_slices_are_given_out_as_soon_as_no_window_reaches_them() -> None:
+    network, array = contextual(), image(10, 4, 4)
+    done: list[int] = []
+    slices = predict_slices(
+        network,
+        lambda region: array[:, *region],
+        size_voxels=(10, 4, 4),
+        num_outputs=2,
+        settings=WindowSettings(size_voxels=(4, 4, 4)),
+        overlapping=False,
+        padding=[0.0],
+        on_window=lambda number, _: done.append(number),
+    )
+    # Windows begin at slices 0, 2, 4 and 6.
+    windows_before = []
+    kept = []
+    for probabilities in slices:
+        windows_before.append(len(done))
+        kept.append(probabilities)
+    assert windows_before == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4]
+    expected = predict(network, array, window=(4, 4, 4), outputs=2)
+    np.testing.assert_array_equal(np.stack(kept, axis=1), expected)
 
 
 def test_half_precision_and_a_mapped_file_hold_the_probabilities(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ product as well: three vectors stand for the sum over the whole image. (MONAI ra
 0.001 to that, which is no product; otherwise the weights are the same.)
 
 Windows are taken from the first slice to the last. Sums are held in a slab as deep as one window;
-a slice that no later window reaches is divided by its weights, written out and forgotten.
+a slice that no later window reaches is divided by its weights, given out and forgotten.
 """
 
 import itertools
-import tempfile
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -28,9 +28,12 @@ from voxlift.core.errors import VoxliftError
 from voxlift.core.types import AXES, Triple
 from voxlift.data.prepared_image import Region
 from voxlift.data.preprocess import NetworkInput
+from voxlift.inference.scratch import scratch_array
 
 Network = Callable[[Tensor], Tensor]
 """Gives logits: `(batch, channels, *size)` -> `(batch, outputs, *size)`."""
+
+SliceProbabilities = Float32[np.ndarray, "outputs height width"]
 
 # Standard deviation of the Gaussian, in edges of the window.
 _SIGMA = 1 / 8
@@ -102,25 +105,21 @@ def predict_windows(
     scratch: Path | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.floating]:
-    """Compute the probabilities of every voxel of an image.
-
-    An image that is smaller than the window is padded on both sides, and the margin cut off again.
+    """Compute the probabilities of every voxel of an image and hold them in one array.
 
     Args:
-        network: In evaluation mode; of several, the probabilities are averaged.
-        read: Reads a part of the image, which never reaches beyond it.
+        network: See `predict_slices`, as for all arguments but `out`.
+        read: Reads a part of the image.
         size_voxels: Size of the image.
         num_outputs: Channels of the network's output.
         settings: Size and overlap of windows and the like.
-        overlapping: Outputs are regions, each with a probability of its own (sigmoid), instead of
-            classes that exclude each other (softmax).
+        overlapping: Outputs are regions instead of classes.
         padding: What the margin of a small image has, in each channel.
         device: Where the network is.
         out: Where the probabilities go, such as a memory-mapped file; without it, a new array of
             16-bit floats.
-        autocast: Makes the context in which the network is run, such as one of mixed precision.
-        scratch: Folder for sums that are too large for the memory; by default that of temporary
-            files.
+        autocast: Makes the context in which the network is run.
+        scratch: Folder for sums that are too large for the memory.
         on_window: Called after each window with how many are done and how many there are.
 
     Returns:
@@ -135,15 +134,71 @@ def predict_windows(
     if out is None:
         out = np.empty((num_outputs, *size_voxels), dtype=np.float16)
     assert out.shape == (num_outputs, *size_voxels)
-    window = settings.size_voxels
+    slices = predict_slices(
+        network,
+        read,
+        size_voxels=size_voxels,
+        num_outputs=num_outputs,
+        settings=settings,
+        overlapping=overlapping,
+        padding=padding,
+        device=device,
+        autocast=autocast,
+        scratch=scratch,
+        on_window=on_window,
+    )
+    for number, probabilities in enumerate(slices):
+        out[:, number] = probabilities
+    return out
+
+
+def predict_slices(
+    network: Network | Sequence[Network],
+    read: Callable[[Region], NetworkInput],
+    *,
+    size_voxels: Triple,
+    num_outputs: int,
+    settings: WindowSettings,
+    overlapping: bool,
+    padding: Sequence[float],
+    device: torch.device | str = "cpu",
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    scratch: Path | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Iterator[SliceProbabilities]:
+    """Compute the probabilities of an image, slice after slice.
+
+    An image that is smaller than the window is padded on both sides, and the margin cut off again.
+
+    Args:
+        network: In evaluation mode; of several, the probabilities are averaged.
+        read: Reads a part of the image, which never reaches beyond it.
+        size_voxels: Size of the image.
+        num_outputs: Channels of the network's output.
+        settings: Size and overlap of windows and the like.
+        overlapping: Outputs are regions, each with a probability of its own (sigmoid), instead of
+            classes that exclude each other (softmax).
+        padding: What the margin of a small image has, in each channel.
+        device: Where the network is.
+        autocast: Makes the context in which the network is run, such as one of mixed precision.
+        scratch: Folder for sums that are too large for the memory (see `slab_bytes`); by default
+            that of temporary files.
+        on_window: Called after each window with how many are done and how many there are.
+
+    Yields:
+        The probabilities of each slice, from the first to the last.
+
+    Raises:
+        VoxliftError: If the network's answer is not finite.
+    """
     networks = tuple(network) if isinstance(network, Sequence) else (network,)
-    gaussians = [_gaussian(edge) for edge in window]
+    gaussians = [_gaussian(edge) for edge in settings.size_voxels]
     weight = torch.from_numpy(np.einsum("d,h,w->dhw", *gaussians)).to(device)
-    source = _PaddedSource(read, size_voxels, window, padding)
+    source = _PaddedSource(read, size_voxels, settings.size_voxels, padding)
     starts = _place(size_voxels, settings)
     done = 0
-    with _slab(num_outputs, window[0], source.padded_voxels[1:], scratch) as sums:
-        accumulator = _Accumulator(sums, out, source, starts, gaussians)
+    with _slab(num_outputs, size_voxels, settings, scratch) as sums:
+        blend = _Blend(sums, source, starts, gaussians)
         for batch in _batches(starts, settings.batch_size):
             volumes = torch.from_numpy(np.stack([source.read_window(start) for start in batch]))
             with torch.inference_mode(), autocast():
@@ -152,12 +207,18 @@ def predict_windows(
                 )
                 weighted = answers.mul_(weight).cpu().numpy()
             for start, answer in zip(batch, weighted, strict=True):
-                accumulator.add(start, answer)
+                yield from blend.finish(start[0])
+                blend.add(start, answer)
                 done += 1
                 if on_window is not None:
                     on_window(done, len(starts))
-        accumulator.finish(source.padded_voxels[0])
-    return out
+        yield from blend.finish(source.padded_voxels[0])
+
+
+def slab_bytes(size_voxels: Triple, num_outputs: int, settings: WindowSettings) -> int:
+    """Say how much disk space `predict_slices` takes for its sums; 0 if they fit into memory."""
+    num_bytes = math.prod(_slab_shape(size_voxels, num_outputs, settings)) * 4
+    return num_bytes if num_bytes > _MAX_SLAB_BYTES else 0
 
 
 def _gaussian(edge: int) -> Float32[np.ndarray, " edge"]:
@@ -182,17 +243,23 @@ def _batches(starts: Sequence[Triple], size: int) -> Iterator[Sequence[Triple]]:
         yield starts[first : first + size]
 
 
+def _slab_shape(
+    size_voxels: Triple, num_outputs: int, settings: WindowSettings
+) -> tuple[int, int, int, int]:
+    depth, height, width = settings.size_voxels
+    return num_outputs, depth, max(size_voxels[1], height), max(size_voxels[2], width)
+
+
 @contextmanager
 def _slab(
-    num_outputs: int, depth: int, plane_voxels: tuple[int, ...], scratch: Path | None
+    num_outputs: int, size_voxels: Triple, settings: WindowSettings, scratch: Path | None
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Hold the sums of one window's depth, in memory or, if they are large, in a file."""
-    shape = (num_outputs, depth, *plane_voxels)
-    if np.prod(shape) * 4 <= _MAX_SLAB_BYTES:
+    shape = _slab_shape(size_voxels, num_outputs, settings)
+    if slab_bytes(size_voxels, num_outputs, settings):
+        yield scratch_array(shape, np.dtype(np.float32), folder=scratch)
+    else:
         yield np.zeros(shape, dtype=np.float32)
-        return
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        yield np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
 def _answer(
@@ -250,20 +317,17 @@ class _PaddedSource:
         return whole
 
 
-class _Accumulator:
+class _Blend:
     """Weighted sums of the slices that windows still reach; slice z lies at z modulo the depth."""
 
     def __init__(
         self,
         sums: npt.NDArray[np.float32],
-        out: npt.NDArray[np.floating],
         source: _PaddedSource,
         starts: Sequence[Triple],
         gaussians: Sequence[npt.NDArray[np.float32]],
     ) -> None:
         self.sums = sums
-        self.out = out
-        self.before = source.before
         self.finished = 0
         depth, height, width = (
             _total_weight(size, gaussian, sorted({start[axis] for start in starts}))
@@ -273,10 +337,11 @@ class _Accumulator:
         )
         self.depth_weight = depth
         self.plane_weight = np.outer(height, width)
+        pairs = zip(source.before, source.size_voxels, strict=True)
+        self.inside = [slice(before, before + size) for before, size in pairs]
 
     def add(self, start: Triple, answer: npt.NDArray[np.float32]) -> None:
-        """Add a weighted window; no window before its first slice may follow."""
-        self.finish(start[0])
+        """Add a weighted window that begins at a slice which is not finished."""
         _, depth, height, width = answer.shape
         plane = (slice(start[1], start[1] + height), slice(start[2], start[2] + width))
         turn = start[0] % depth
@@ -284,23 +349,22 @@ class _Accumulator:
         self.sums[:, turn:, *plane] += answer[:, : depth - turn]
         self.sums[:, :turn, *plane] += answer[:, depth - turn :]
 
-    def finish(self, end: int) -> None:
-        """Write out all slices before `end`, which no further window reaches."""
-        size_voxels = self.out.shape[1:]
-        crop = tuple(slice(b, b + s) for b, s in zip(self.before, size_voxels, strict=True))
+    def finish(self, end: int) -> Iterator[SliceProbabilities]:
+        """Give out all slices before `end`, which no further window reaches."""
+        depth, height, width = self.inside
         for number in range(self.finished, end):
-            slab_slice = self.sums[:, number % self.sums.shape[1]]
-            place = number - self.before[0]
-            if 0 <= place < size_voxels[0]:
-                slab_slice /= self.plane_weight * self.depth_weight[number]
-                kept = slab_slice[:, *crop[1:]]
-                if not np.isfinite(kept).all():
+            total = self.sums[:, number % self.sums.shape[1]]
+            if depth.start <= number < depth.stop:
+                weight = self.plane_weight[height, width] * self.depth_weight[number]
+                probabilities = total[:, height, width] / weight
+                if not np.isfinite(probabilities).all():
                     raise VoxliftError(
-                        f"The network's answer in slice {place} is NaN or infinite. If it ran in "
-                        "mixed precision, run it in fp32; otherwise its weights are broken."
+                        f"The network's answer in slice {number - depth.start} is NaN or infinite. "
+                        "If it ran in mixed precision, run it in fp32; otherwise its weights are "
+                        "broken."
                     )
-                self.out[:, place] = kept
-            slab_slice[:] = 0
+                yield probabilities
+            total[:] = 0
         self.finished = max(self.finished, end)
 
 
