@@ -6,7 +6,7 @@ output is a class; with overlapping regions (tumour core within whole tumour) it
 is a set of classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voxlift.core.errors import DataError
+from voxlift.core.mask_values import count_values, replace_values
 
 IGNORED = 255
 """Class number of voxels that nobody labelled: neither learnt from nor judged."""
@@ -58,7 +59,7 @@ class LabelScheme(BaseModel):
 
     names: tuple[str, ...] = Field(min_length=2, max_length=MAX_CLASSES)
     values: tuple[int, ...]
-    ignore_value: int | None = None
+    ignore_value: int | None = Field(default=None, ge=-32768, le=65535)
     regions: tuple[Region, ...] = ()
 
     @model_validator(mode="after")
@@ -72,12 +73,27 @@ class LabelScheme(BaseModel):
             raise ValueError(f"values are {self.values}, but masks hold 0 to 65535.")
         if self.ignore_value in self.values:
             raise ValueError(f"the value {self.ignore_value} is a class and ignored as well.")
+        return self
+
+    @model_validator(mode="after")
+    def _regions_fit(self) -> Self:
         for region in self.regions:
             if not set(region.members) <= set(range(1, len(self.names))):
                 raise ValueError(
                     f"region '{region.name}' has the members {region.members}, but the classes "
                     f"besides the background are 1 to {len(self.names) - 1}."
                 )
+            if region.value in (self.values[0], self.ignore_value):
+                raise ValueError(
+                    f"region '{region.name}' is painted as {region.value}, which is the background "
+                    "or ignored."
+                )
+        for what, entries in (
+            ("names", [region.name for region in self.regions]),
+            ("values", [region.value for region in self.regions]),
+        ):
+            if len(set(entries)) != len(entries):
+                raise ValueError(f"the {what} of the regions are {entries}; each has to differ.")
         return self
 
     @classmethod
@@ -113,28 +129,26 @@ class LabelScheme(BaseModel):
         Raises:
             DataError: If a value is no whole number, or belongs to no class.
         """
-        found = np.unique(mask)
-        whole = found.astype(np.int64)
-        if found.dtype.kind == "f" and not np.array_equal(whole, found):
-            broken = found[whole != found]
-            raise DataError(
-                f"the mask holds values that are no whole numbers, such as {broken[0]:g}. A mask "
-                "holds one class number a voxel; was it resampled, or is it a probability map? "
-                "Round it, or save it again."
-            )
-        table = {value: number for number, value in enumerate(self.values)}
+        numbers = {value: number for number, value in enumerate(self.values)}
         if self.ignore_value is not None:
-            table[self.ignore_value] = IGNORED
-        unknown = [int(value) for value in whole if int(value) not in table]
+            numbers[self.ignore_value] = IGNORED
+        self.check_values(count_values(mask))
+        return replace_values(mask, numbers)
+
+    def check_values(self, found: Iterable[int]) -> None:
+        """Refuse values of a mask that belong to no class.
+
+        Raises:
+            DataError: If there is one.
+        """
+        unknown = sorted(set(found) - {*self.values, self.ignore_value})
         if unknown:
             known = ", ".join(f"{v} {n}" for v, n in zip(self.values, self.names, strict=True))
+            more = f" and {len(unknown) - 5} other values" if len(unknown) > 5 else ""
             raise DataError(
-                f"the mask holds {', '.join(map(str, unknown[:5]))}, which is no class of this "
-                f"data set ({known}). Correct the mask, or name the class."
+                f"the mask holds {', '.join(map(str, unknown[:5]))}{more}, which is no class of "
+                f"this data set ({known}). Correct the mask, or name the class."
             )
-        numbers = np.array([table[int(value)] for value in whole], dtype=np.uint8)
-        encoded: npt.NDArray[np.uint8] = numbers[np.searchsorted(found, mask)]
-        return encoded
 
     def members(self) -> Bool[np.ndarray, "outputs classes"]:
         """Tell which classes belong to each output."""
@@ -156,6 +170,18 @@ class LabelScheme(BaseModel):
         if not self.is_overlapping:
             table = table[1:]
         return table[:, classes]
+
+    def structures_of(
+        self, probabilities: npt.NDArray[np.floating]
+    ) -> Bool[np.ndarray, "structures ..."]:
+        """Turn the network's probabilities into one mask for each structure.
+
+        Shape:
+            `(outputs, ...)` -> `(structures, ...)`.
+        """
+        if self.is_overlapping:
+            return probabilities > 0.5
+        return self.structure_masks(probabilities.argmax(axis=0).astype(np.uint8))
 
     def decide(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
         """Turn the network's probabilities into the values of a mask file.

@@ -4,18 +4,15 @@ What cannot be read is found now and not hours later, and a volume that is there
 whatever name and in whatever format, cannot be in two splits.
 """
 
-import hashlib
 import logging
 import time
 from dataclasses import replace
 from itertools import compress
-
-import numpy as np
+from operator import not_
 
 from voxlift.core.errors import DataError
 from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
-from voxlift.data.splits import SPLITS
-from voxlift.data.volume import Volume
+from voxlift.data.leakage import Identity, find_earlier_copies, hash_voxels, join_groups
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +37,8 @@ def check_cases(cases: ClassificationCases, *, skip_bad: bool = False) -> Classi
         DataError: If a volume cannot be read, or the same group, file or voxels are in two splits.
     """
     kept: list[ClassificationCase] = []
+    known: list[Identity] = []
     skipped = 0
-    contents: list[str | None] = []
     reported = time.monotonic()
     for index, case in enumerate(cases.cases):
         try:
@@ -55,89 +52,18 @@ def check_cases(cases: ClassificationCases, *, skip_bad: bool = False) -> Classi
             skipped += 1
             continue
         kept.append(case)
-        contents.append(_content(volume))
+        content = hash_voxels([volume.array])
+        known.append(Identity(case.id, case.group, case.split, content, case.label))
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             _log.info("checked %d of %d volumes", index + 1, len(cases))
     if skipped:
         _log.warning("%d of %d volumes skipped", skipped, len(cases))
     if skip_bad:
-        kept, contents = _without_copies(kept, contents)
-    return replace(cases, cases=_without_leakage(cases.origin, kept, contents))
-
-
-def _content(volume: Volume) -> str | None:
-    """Hash the voxels, whatever they are stored as; None if they are all the same."""
-    numbers = np.ascontiguousarray(volume.array, dtype=np.float32)
-    if numbers.min() == numbers.max():
-        return None
-    digest = hashlib.blake2b(repr(numbers.shape).encode(), digest_size=16)
-    digest.update(numbers.data)
-    return digest.hexdigest()
-
-
-def _without_copies(
-    cases: list[ClassificationCase], contents: list[str | None]
-) -> tuple[list[ClassificationCase], list[str | None]]:
-    """Keep volumes that are in several splits in the last of them only."""
-    last: dict[str, int] = {}
-    ranks = [SPLITS.index(case.split) if case.split else 0 for case in cases]
-    for content, rank in zip(contents, ranks, strict=True):
-        if content is not None:
-            last[content] = max(rank, last.get(content, 0))
-    kept = [
-        content is None or last[content] == r for content, r in zip(contents, ranks, strict=True)
-    ]
-    for case, keep in zip(cases, kept, strict=True):
-        if not keep:
+        wanted = [not is_copy for is_copy in find_earlier_copies(known)]
+        for case in compress(kept, map(not_, wanted)):
             _log.warning("skipped: %s is in another split, too", case.id)
-    return list(compress(cases, kept)), list(compress(contents, kept))
-
-
-def _without_leakage(
-    origin: str, cases: list[ClassificationCase], contents: list[str | None]
-) -> tuple[ClassificationCase, ...]:
-    """Join the groups of equal volumes, and refuse whatever is in two splits."""
-    groups = {case.group: case.group for case in cases}
-
-    def root(group: str) -> str:
-        while groups[group] != group:
-            group = groups[group]
-        return group
-
-    first_group: dict[str, ClassificationCase] = {}
-    first_content: dict[str, ClassificationCase] = {}
-    num_equal = 0
-    for case, content in zip(cases, contents, strict=True):
-        earlier = first_group.setdefault(case.group, case)
-        _refuse_two_splits(origin, earlier, case, "belong to the same group")
-        if content is None:
-            continue
-        earlier = first_content.setdefault(content, case)
-        if earlier is case:
-            continue
-        _refuse_two_splits(origin, earlier, case, "hold the same voxels", " (--skip-bad does)")
-        _log.warning(
-            "%s: %s and %s hold the same voxels%s",
-            origin,
-            earlier.id,
-            case.id,
-            "" if earlier.label == case.label else ", but have different labels",
-        )
-        num_equal += 1
-        groups[root(case.group)] = root(earlier.group)
-    if num_equal:
-        _log.warning("%s: %d volumes are there more than once", origin, num_equal)
-    return tuple(replace(case, group=root(case.group)) for case in cases)
-
-
-def _refuse_two_splits(
-    origin: str, one: ClassificationCase, other: ClassificationCase, reason: str, how: str = ""
-) -> None:
-    if one.split != other.split:
-        # The group is not named: it may be a patient's number.
-        raise DataError(
-            f"{origin}: {one.id} of split '{one.split}' and {other.id} of split '{other.split}' "
-            f"{reason}. What a network has seen in training makes its test worthless: put both "
-            f"into one split, or leave one out{how}."
-        )
+        kept, known = list(compress(kept, wanted)), list(compress(known, wanted))
+    groups = join_groups(cases.origin, known, answers="labels")
+    pairs = zip(kept, groups, strict=True)
+    return replace(cases, cases=tuple(replace(case, group=group) for case, group in pairs))

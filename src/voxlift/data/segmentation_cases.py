@@ -41,6 +41,43 @@ class SegmentationCase:
     group: str = field(repr=False)
     split: str | None = None
 
+    def read_image(self) -> tuple[Volume, ...]:
+        """Read the volume, a `Volume` for each channel, all on one grid.
+
+        Raises:
+            DataError: If it cannot be read, or its channels are on different grids.
+        """
+        channels: list[Volume] = []
+        for place in self.images:
+            channels += [place] if isinstance(place, Volume) else read_channels(place)
+        for number, channel in enumerate(channels[1:], start=1):
+            difference = grid_difference(channel, channels[0])
+            if difference:
+                raise DataError(
+                    f"case {self.id}: channel {number} is not on the grid of channel 0: "
+                    f"{difference}. Resample it to that grid first."
+                )
+        return tuple(channels)
+
+    def read_mask(self, *, like: Volume) -> Volume:
+        """Read the mask with the values that stand in its file.
+
+        Args:
+            like: The volume that it belongs to; both have to be on the same grid.
+
+        Raises:
+            DataError: If it cannot be read, or is on another grid.
+        """
+        mask = self.label if isinstance(self.label, Volume) else read_volume(self.label)
+        difference = grid_difference(mask, like)
+        if difference:
+            raise DataError(
+                f"case {self.id}: the mask is not on the grid of its image: {difference}. Give the "
+                "mask that belongs to the image, or resample it to the image's grid (nearest "
+                "voxel)."
+            )
+        return mask
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentationCases:
@@ -62,11 +99,7 @@ class SegmentationCases:
     origin: str = "cases"
 
     def __post_init__(self) -> None:
-        if not self.cases:
-            raise DataError(f"{self.origin}: there is no volume with a mask.")
-        twice = [name for name, n in Counter(case.id for case in self.cases).items() if n > 1]
-        if twice:
-            raise DataError(f"{self.origin}: the case {twice[0]} is there twice. Leave one of it.")
+        check_ids(self.cases, self.origin)
 
     def __len__(self) -> int:
         """Count the cases."""
@@ -95,23 +128,12 @@ class SegmentationCases:
             DataError: If it cannot be read, has another number of channels than the data set, or
                 its channels are on different grids.
         """
-        case = self.cases[index]
-        channels: list[Volume] = []
-        for place in case.images:
-            channels += [place] if isinstance(place, Volume) else read_channels(place)
-        if len(channels) != len(self.channel_names):
-            raise DataError(
-                f"{self.origin}: case {case.id} has {len(channels)} channels, but the data set has "
-                f"{len(self.channel_names)} ({', '.join(self.channel_names)})."
-            )
-        for name, channel in zip(self.channel_names[1:], channels[1:], strict=True):
-            difference = grid_difference(channel, channels[0])
-            if difference:
-                raise DataError(
-                    f"{self.origin}: case {case.id}: the channel '{name}' is not on the grid of "
-                    f"'{self.channel_names[0]}': {difference}. Resample it to that grid first."
-                )
-        return tuple(channels)
+        try:
+            channels = self.cases[index].read_image()
+            check_channels(self.cases[index].id, len(channels), self.channel_names)
+        except DataError as error:
+            raise located(error, self.origin) from error
+        return channels
 
     def read_label(self, index: int, *, like: Volume) -> Volume:
         """Read the mask of one case as class numbers.
@@ -124,18 +146,14 @@ class SegmentationCases:
             DataError: If it cannot be read, is on another grid, or holds what is no class.
         """
         case = self.cases[index]
-        mask = case.label if isinstance(case.label, Volume) else read_volume(case.label)
-        where = f"{self.origin}: case {case.id}"
-        difference = grid_difference(mask, like)
-        if difference:
-            raise DataError(
-                f"{where}: the mask is not on the grid of its image: {difference}. Give the mask "
-                "that belongs to the image, or resample it to the image's grid (nearest voxel)."
-            )
+        try:
+            mask = case.read_mask(like=like)
+        except DataError as error:
+            raise located(error, self.origin) from error
         try:
             classes = self.labels.encode(mask.array)
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise DataError(f"{self.origin}: case {case.id}: {error}") from error
         return replace(like, array=classes)
 
     def with_splits(self, *, fractions: Fractions, seed: int) -> "SegmentationCases":
@@ -177,6 +195,38 @@ class SegmentationCases:
         if any(self.splits):
             text += "; " + ", ".join(f"{split} {len(self.indices(split))}" for split in SPLITS)
         return text
+
+
+def check_ids(cases: Sequence[SegmentationCase], origin: str) -> None:
+    """Refuse a data set without a case, or with two of one name.
+
+    Raises:
+        DataError: If it is one.
+    """
+    if not cases:
+        raise DataError(f"{origin}: there is no volume with a mask.")
+    twice = [name for name, n in Counter(case.id for case in cases).items() if n > 1]
+    if twice:
+        raise DataError(f"{origin}: the case {twice[0]} is there twice. Leave one of it.")
+
+
+def check_channels(case_id: str, found: int, names: Sequence[str]) -> None:
+    """Refuse a volume with another number of channels than its data set.
+
+    Raises:
+        DataError: If it has.
+    """
+    if found != len(names):
+        raise DataError(
+            f"case {case_id} has {found} channel(s), but the data set has {len(names)} "
+            f"({', '.join(names)}). Give each case all channels and no other: one file for each, "
+            "or one four-dimensional file; a series in time has to be taken apart."
+        )
+
+
+def located(error: DataError, origin: str) -> DataError:
+    """Begin an error with the data set, unless the path in it tells that already."""
+    return error if origin in str(error) else DataError(f"{origin}: {error}")
 
 
 def grid_difference(volume: Volume, like: Volume) -> str | None:

@@ -1,0 +1,287 @@
+"""Read every volume and mask of a data set once, before anything is trained on it.
+
+What cannot be used is found now and not hours later: another grid, unknown classes, values that
+are no whole numbers, NaN, another number of channels, the same scan in two splits. The same reading
+finds what the data set does not say itself, its classes and channels, and measures each case.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from operator import not_
+
+import numpy as np
+
+from voxlift.core.errors import DataError
+from voxlift.core.label_scheme import MAX_CLASSES, LabelScheme
+from voxlift.core.mask_values import count_values, replace_values
+from voxlift.data.case_facts import CaseFacts, measure_case
+from voxlift.data.leakage import Identity, find_earlier_copies, hash_voxels, join_groups
+from voxlift.data.segmentation_cases import (
+    SegmentationCase,
+    SegmentationCases,
+    check_channels,
+    located,
+)
+from voxlift.data.segmentation_listing import SegmentationListing
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_REPORTS = 10.0
+_HIGHEST_VALUE = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedSegmentation:
+    """A data set of which every volume and mask has been read.
+
+    Attributes:
+        cases: The data set.
+        facts: What each of its cases looks like.
+    """
+
+    cases: SegmentationCases
+    facts: tuple[CaseFacts, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """One case, read. `counts` are of the values in the file."""
+
+    case: SegmentationCase
+    identity: Identity
+    counts: dict[int, int]
+    facts: CaseFacts
+
+
+def check_segmentation(
+    listing: SegmentationListing | SegmentationCases,
+    *,
+    skip_bad: bool = False,
+    ignore_value: int | None = None,
+    class_names: Sequence[str] = (),
+) -> CheckedSegmentation:
+    """Check that all volumes and masks can be read and belong together, and none is in two splits.
+
+    Where the data set does not name its classes, every value in its masks is one, 0 the background.
+    A mask of background only is counted in a warning. Volumes with the same voxels are put into one
+    group, so that splits made later keep them together.
+
+    Args:
+        listing: The data set.
+        skip_bad: List and skip cases that cannot be used, and the copies of volumes in other splits
+            (that in `test` stays, else that in `val`), instead of raising.
+        ignore_value: What stands in masks that do not say so themselves where nobody labelled.
+        class_names: Names of the classes that are found, in the order of their values, without the
+            background.
+
+    Returns:
+        The data set, without what was skipped, and what its cases look like.
+
+    Raises:
+        DataError: If a case cannot be used, all masks are empty, there are no classes or others
+            than named, or the same group or voxels are in two splits.
+    """
+    if isinstance(listing, SegmentationCases):
+        listing = SegmentationListing.of(listing)
+    origin = listing.origin
+    readings = _read_all(listing, ignore_value=ignore_value, skip_bad=skip_bad)
+    if skip_bad:
+        readings = _without_copies(readings)
+    _check_structures(origin, readings)
+    labels = listing.labels or find_classes(
+        origin,
+        {value for reading in readings for value in reading.counts},
+        ignore_value=ignore_value,
+        class_names=class_names,
+    )
+    groups = join_groups(origin, [reading.identity for reading in readings], answers="masks")
+    cases = SegmentationCases(
+        cases=tuple(
+            replace(reading.case, group=group)
+            for reading, group in zip(readings, groups, strict=True)
+        ),
+        labels=labels,
+        channel_names=listing.channel_names or _name_channels(readings),
+        origin=origin,
+    )
+    facts = tuple(
+        replace(reading.facts, class_voxels=tuple(reading.counts.get(v, 0) for v in labels.values))
+        for reading in readings
+    )
+    _warn_of_absent_classes(cases, facts)
+    return CheckedSegmentation(cases, facts)
+
+
+def find_classes(
+    origin: str,
+    found: set[int],
+    *,
+    ignore_value: int | None = None,
+    class_names: Sequence[str] = (),
+) -> LabelScheme:
+    """Make classes of the values that stand in masks; 0 is the background.
+
+    Args:
+        origin: What messages call the data set.
+        found: The values.
+        ignore_value: That of voxels that nobody labelled.
+        class_names: Names in the order of the values, without the background. If there are more
+            names than values, they are the names of the values 1, 2, 3 and so on.
+
+    Raises:
+        DataError: If there are more than 255 classes, or fewer or more than named.
+    """
+    values = sorted({0, *found} - {ignore_value})
+    if len(values) > MAX_CLASSES:
+        raise DataError(
+            f"{origin}: the masks hold {len(values)} different values; expected one a class, at "
+            f"most {MAX_CLASSES}. Are they images?"
+        )
+    if not class_names:
+        return LabelScheme.of_values(values, ignore_value=ignore_value)
+    if len(class_names) > len(values) - 1 and values[-1] <= len(class_names):
+        values = list(range(len(class_names) + 1))
+    if len(class_names) != len(values) - 1:
+        raise DataError(
+            f"{origin}: there are {len(class_names)} class names ({', '.join(class_names)}), but "
+            f"the masks hold {len(values) - 1} values besides the background "
+            f"({', '.join(map(str, values[1:21]))}). Name each of them, without the background."
+        )
+    return LabelScheme(
+        names=("background", *class_names), values=tuple(values), ignore_value=ignore_value
+    )
+
+
+def _read_all(
+    listing: SegmentationListing, *, ignore_value: int | None, skip_bad: bool
+) -> list[_Reading]:
+    """Read each case, and skip or refuse those that cannot be used."""
+    readings: list[_Reading] = []
+    names = listing.channel_names
+    reported = time.monotonic()
+    for number, case in enumerate(listing.cases, start=1):
+        try:
+            reading = _read(case, names, listing.labels, ignore_value=ignore_value)
+        except DataError as error:
+            problem = located(error, listing.origin)
+            if not skip_bad:
+                raise problem from error
+            _log.warning("skipped: %s", problem)
+            continue
+        readings.append(reading)
+        names = names or _name_channels(readings)
+        if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            _log.info("checked %d of %d cases", number, len(listing.cases))
+    num_skipped = len(listing.cases) - len(readings)
+    if not readings:
+        raise DataError(f"{listing.origin}: none of its {num_skipped} cases can be used.")
+    if num_skipped:
+        _log.warning("%d of %d cases skipped", num_skipped, len(listing.cases))
+    return readings
+
+
+def _read(
+    case: SegmentationCase,
+    channel_names: Sequence[str] | None,
+    labels: LabelScheme | None,
+    *,
+    ignore_value: int | None,
+) -> _Reading:
+    channels = case.read_image()
+    if channel_names is not None:
+        check_channels(case.id, len(channels), channel_names)
+    mask = case.read_mask(like=channels[0])
+    try:
+        counts = count_values(mask.array)
+        if labels is None:
+            _check_values(counts, ignore_value)
+        else:
+            labels.check_values(counts)
+    except DataError as error:
+        raise DataError(f"case {case.id}: {error}") from error
+    background = 0 if labels is None else labels.values[0]
+    ignored = ignore_value if labels is None else labels.ignore_value
+    structures = replace_values(
+        mask.array, {value: value not in (background, ignored) for value in counts}
+    ).astype(bool)
+    num_ignored = 0 if ignored is None else counts.get(ignored, 0)
+    identity = Identity(
+        case.id,
+        case.group,
+        case.split,
+        content=hash_voxels([channel.array for channel in channels]),
+        answer=hash_voxels([mask.array]),
+    )
+    facts = measure_case(channels, structures, ignored_voxels=num_ignored)
+    return _Reading(case, identity, counts, facts)
+
+
+def _check_values(counts: Mapping[int, int], ignore_value: int | None) -> None:
+    """Refuse what cannot be classes, where nothing says which classes there are."""
+    if len(counts) > MAX_CLASSES + 1:
+        raise DataError(
+            f"the mask holds {len(counts)} different values; expected one a class, at most "
+            f"{MAX_CLASSES}. Is it an image?"
+        )
+    wrong = [v for v in counts if not 0 <= v <= _HIGHEST_VALUE and v != ignore_value]
+    if wrong:
+        raise DataError(
+            f"the mask holds the value {wrong[0]}; expected classes from 0 to {_HIGHEST_VALUE}. If "
+            f"it marks voxels that nobody labelled, say so with --ignore-value {wrong[0]}."
+        )
+
+
+def _without_copies(readings: list[_Reading]) -> list[_Reading]:
+    are_copies = find_earlier_copies([reading.identity for reading in readings])
+    for reading in compress(readings, are_copies):
+        _log.warning("skipped: %s is in another split, too", reading.case.id)
+    return list(compress(readings, map(not_, are_copies)))
+
+
+def _check_structures(origin: str, readings: list[_Reading]) -> None:
+    """Count empty masks; a data set of nothing else cannot be learnt from."""
+    empty = [reading.case.id for reading in readings if reading.facts.is_empty]
+    if len(empty) == len(readings):
+        raise DataError(
+            f"{origin}: no mask holds anything but background. Check that these are the masks, and "
+            "that their values are those of the classes."
+        )
+    if empty:
+        _log.warning(
+            "%s: the masks of %d of %d cases hold background only, such as that of %s; the cases "
+            "are used as they are",
+            origin,
+            len(empty),
+            len(readings),
+            empty[0],
+        )
+
+
+def _name_channels(readings: Sequence[_Reading]) -> tuple[str, ...]:
+    count = len(readings[0].facts.lowest)
+    return ("image",) if count == 1 else tuple(f"channel {number}" for number in range(count))
+
+
+def _warn_of_absent_classes(cases: SegmentationCases, facts: Sequence[CaseFacts]) -> None:
+    absent = absent_classes(cases, facts)
+    if absent:
+        _log.warning(
+            "%s: no %smask holds %s; a network cannot learn it",
+            cases.origin,
+            "training " if any(cases.splits) else "",
+            ", ".join(absent),
+        )
+
+
+def absent_classes(cases: SegmentationCases, facts: Sequence[CaseFacts]) -> tuple[str, ...]:
+    """Name the classes that no mask of the split `train` holds; without splits, no mask at all."""
+    seen = np.zeros(len(cases.labels.names), dtype=np.int64)
+    for case, fact in zip(cases.cases, facts, strict=True):
+        if case.split in (None, "train"):
+            seen += np.array(fact.class_voxels)
+    names = cases.labels.names
+    return tuple(name for name, count in zip(names, seen, strict=True) if count == 0)
