@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.label_scheme import LabelScheme
+from voxlift.data.case_facts import CaseFacts
 from voxlift.data.splits import SPLITS, Fractions, check_groups, label_fraction, split_cases
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_channels, read_volume
@@ -88,6 +89,8 @@ class SegmentationCases:
         labels: What the numbers in the masks mean.
         channel_names: What each channel is, such as `("T1", "FLAIR")`.
         origin: What errors and logs call the data set.
+        facts: What each case looks like; empty until they have been read once, by
+            `check_segmentation`.
 
     Raises:
         DataError: If there is no case, or an id is there twice.
@@ -97,9 +100,11 @@ class SegmentationCases:
     labels: LabelScheme
     channel_names: tuple[str, ...] = ("image",)
     origin: str = "cases"
+    facts: tuple[CaseFacts, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_ids(self.cases, self.origin)
+        assert len(self.facts) in (0, len(self.cases)), "facts are of each case or of none"
 
     def __len__(self) -> int:
         """Count the cases."""

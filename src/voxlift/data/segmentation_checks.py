@@ -34,19 +34,6 @@ _HIGHEST_VALUE = 65535
 
 
 @dataclass(frozen=True, eq=False)
-class CheckedSegmentation:
-    """A data set of which every volume and mask has been read.
-
-    Attributes:
-        cases: The data set.
-        facts: What each of its cases looks like.
-    """
-
-    cases: SegmentationCases
-    facts: tuple[CaseFacts, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class _Reading:
     """One case, read. `counts` are of the values in the file."""
 
@@ -62,7 +49,7 @@ def check_segmentation(
     skip_bad: bool = False,
     ignore_value: int | None = None,
     class_names: Sequence[str] = (),
-) -> CheckedSegmentation:
+) -> SegmentationCases:
     """Check that all volumes and masks can be read and belong together, and none is in two splits.
 
     Where the data set does not name its classes, every value in its masks is one, 0 the background.
@@ -78,7 +65,7 @@ def check_segmentation(
             background.
 
     Returns:
-        The data set, without what was skipped, and what its cases look like.
+        The data set, without what was skipped, with the `facts` of each case.
 
     Raises:
         DataError: If a case cannot be used, all masks are empty, there are no classes or others
@@ -106,13 +93,16 @@ def check_segmentation(
         labels=labels,
         channel_names=listing.channel_names or _name_channels(readings),
         origin=origin,
+        facts=tuple(
+            replace(
+                reading.facts,
+                class_voxels=tuple(reading.counts.get(value, 0) for value in labels.values),
+            )
+            for reading in readings
+        ),
     )
-    facts = tuple(
-        replace(reading.facts, class_voxels=tuple(reading.counts.get(v, 0) for v in labels.values))
-        for reading in readings
-    )
-    _warn_of_absent_classes(cases, facts)
-    return CheckedSegmentation(cases, facts)
+    _warn_of_absent_classes(cases)
+    return cases
 
 
 def find_classes(
@@ -266,8 +256,8 @@ def _name_channels(readings: Sequence[_Reading]) -> tuple[str, ...]:
     return ("image",) if count == 1 else tuple(f"channel {number}" for number in range(count))
 
 
-def _warn_of_absent_classes(cases: SegmentationCases, facts: Sequence[CaseFacts]) -> None:
-    absent = absent_classes(cases, facts)
+def _warn_of_absent_classes(cases: SegmentationCases) -> None:
+    absent = absent_classes(cases)
     if absent:
         _log.warning(
             "%s: no %smask holds %s; a network cannot learn it",
@@ -277,11 +267,11 @@ def _warn_of_absent_classes(cases: SegmentationCases, facts: Sequence[CaseFacts]
         )
 
 
-def absent_classes(cases: SegmentationCases, facts: Sequence[CaseFacts]) -> tuple[str, ...]:
+def absent_classes(cases: SegmentationCases) -> tuple[str, ...]:
     """Name the classes that no mask of the split `train` holds; without splits, no mask at all."""
     seen = np.zeros(len(cases.labels.names), dtype=np.int64)
-    for case, fact in zip(cases.cases, facts, strict=True):
+    for case, facts in zip(cases.cases, cases.facts, strict=True):
         if case.split in (None, "train"):
-            seen += np.array(fact.class_voxels)
+            seen += np.array(facts.class_voxels)
     names = cases.labels.names
     return tuple(name for name, count in zip(names, seen, strict=True) if count == 0)

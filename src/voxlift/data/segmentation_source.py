@@ -11,10 +11,9 @@ from voxlift.data.paired_folders import (
     find_pair,
     read_paired_folders,
 )
-from voxlift.data.segmentation_checks import CheckedSegmentation, check_segmentation
+from voxlift.data.segmentation_cases import SegmentationCases
+from voxlift.data.segmentation_checks import check_segmentation
 from voxlift.data.segmentation_listing import SegmentationListing
-
-__all__ = ["CheckedSegmentation", "open_segmentation"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def open_segmentation(
     skip_bad: bool = False,
     ignore_value: int | None = None,
     class_names: Sequence[str] = (),
-) -> CheckedSegmentation:
+) -> SegmentationCases:
     """Open volumes with masks, deciding by what `data` is, and check every one of them.
 
     Args:
@@ -36,17 +35,17 @@ def open_segmentation(
 
     Returns:
         The cases, in the splits that the data set came with, if any (complete them by
-        `with_splits`), and what each of them looks like.
+        `with_splits`), with the `facts` that the one reading found.
 
     Raises:
         DataError: If `data` is none of these, a case cannot be used, or the splits leak.
     """
     listing = _list(data, skip_bad=skip_bad)
-    checked = check_segmentation(
+    cases = check_segmentation(
         listing, skip_bad=skip_bad, ignore_value=ignore_value, class_names=class_names
     )
-    _log.info("%s: %s", checked.cases.origin, checked.cases.describe())
-    return checked
+    _log.info("%s: %s", cases.origin, cases.describe())
+    return cases
 
 
 def _list(data: str | Path, *, skip_bad: bool) -> SegmentationListing:
