@@ -1,4 +1,4 @@
-"""Small classifiers that are saved without having been trained."""
+"""Small classifiers that are saved without having been trained, and made-up segmenters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.geometry import named_geometry
+from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.preprocessing import Preprocessing
+from voxlift.core.segmentation_settings import SegmentationSettings
 from voxlift.inference.saved_model import SavedModel
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.resnet import ResNet
@@ -69,3 +72,68 @@ def save_model() -> Callable[..., Path]:
         )
 
     return save
+
+
+class NearestClass(nn.Module):
+    """Call each voxel by the class number that its intensity is nearest to, quite sure of it."""
+
+    def __init__(self, num_classes: int, in_channels: int = 1) -> None:
+        super().__init__()
+        numbers = torch.arange(num_classes, dtype=torch.float32)
+        self.numbers = nn.Parameter(numbers, requires_grad=False)
+        self.in_channels = in_channels
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        assert volumes.shape[1] == self.in_channels
+        away = volumes.sum(1, keepdim=True) - self.numbers.reshape(1, -1, 1, 1, 1)
+        return -20 * away**2
+
+
+class AtLeast(nn.Module):
+    """Find regions of an intensity of at least 0.5, 1.5, 2.5 ..., each within the last."""
+
+    def __init__(self, num_regions: int) -> None:
+        super().__init__()
+        bounds = torch.arange(num_regions, dtype=torch.float32) + 0.5
+        self.bounds = nn.Parameter(bounds, requires_grad=False)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        return 20 * (volumes - self.bounds.reshape(1, -1, 1, 1, 1))
+
+
+@pytest.fixture
+def make_segmenter() -> Callable[..., SavedModel]:
+    """Make a segmenter that looks at each voxel alone, so that its answers can be told at once."""
+
+    def make(
+        labels: LabelScheme | None = None,
+        *,
+        preprocessing: Preprocessing | None = None,
+        channel_names: tuple[str, ...] = ("CT",),
+        window_voxels: tuple[int, int, int] = (4, 4, 4),
+        network: nn.Module | None = None,
+        **settings: Any,
+    ) -> SavedModel:
+        labels = labels or LabelScheme(names=("background", "liver", "tumour"), values=(0, 1, 2))
+        if network is None:
+            network = (
+                AtLeast(labels.num_outputs)
+                if labels.is_overlapping
+                else NearestClass(labels.num_outputs, len(channel_names))
+            )
+        saved = SegmentationSettings(
+            labels=labels,
+            channel_names=channel_names,
+            window_voxels=window_voxels,
+            **settings,
+        )
+        head = HeadDescription(
+            task="segment",
+            num_classes=labels.num_outputs,
+            class_names=labels.output_names,
+            settings=saved.model_dump(mode="json"),
+        )
+        preprocessing = preprocessing or Preprocessing(in_channels=len(channel_names))
+        return SavedModel((network.eval(),), head, preprocessing)
+
+    return make
