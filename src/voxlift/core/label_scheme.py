@@ -6,7 +6,7 @@ output is a class; with overlapping regions (tumour core within whole tumour) it
 is a set of classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -102,6 +102,39 @@ class LabelScheme(BaseModel):
         found = sorted(set(values) - {ignore_value})
         names = (BACKGROUND, *(f"class {value}" for value in found[1:]))
         return cls(names=names, values=tuple(found), ignore_value=ignore_value)
+
+    def with_regions(self, regions: Mapping[str, Sequence[int]]) -> "LabelScheme":
+        """Find overlapping regions instead of the classes.
+
+        Args:
+            regions: For the name of each region the values that its classes have in mask files; in
+                the order in which they are painted into masks, the larger ones first. Each is
+                painted as the first of its values that no region after it has, so that nested
+                regions give the classes back.
+
+        Raises:
+            DataError: If a region has no such class, or could not be seen in a painted mask.
+        """
+        names = list(regions)
+        made: list[Region] = []
+        for position, (name, values) in enumerate(regions.items()):
+            unknown = [value for value in values if value not in self.values[1:]]
+            if unknown or not values:
+                raise DataError(
+                    f"The region '{name}' is of the values {', '.join(map(str, values)) or 'none'}"
+                    f"; expected some of {', '.join(map(str, self.values[1:]))}."
+                )
+            later = {value for other in names[position + 1 :] for value in regions[other]}
+            taken = {region.value for region in made}
+            own = [value for value in values if value not in later | taken]
+            if not own:
+                raise DataError(
+                    f"The region '{name}' holds nothing that the regions after it do not, so that "
+                    "they would paint over it in a mask. Name the larger regions first."
+                )
+            members = tuple(sorted(self.values.index(value) for value in set(values)))
+            made.append(Region(name=name, members=members, value=own[0]))
+        return self.model_validate({**self.model_dump(), "regions": tuple(made)})
 
     @property
     def is_overlapping(self) -> bool:

@@ -73,8 +73,12 @@ def read_paired_folders(
     )
 
 
-def list_volumes(folder: Path) -> dict[str, Path]:
+def list_volumes(folder: Path, *, ending: str | None = None) -> dict[str, Path]:
     """List the volumes in a folder by their names without suffix; hidden files are passed over.
+
+    Args:
+        folder: The folder.
+        ending: How the names of volumes end; by default as `read_volume` knows them.
 
     Raises:
         DataError: If the folder cannot be read or holds none, or two have the same name.
@@ -83,7 +87,7 @@ def list_volumes(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     others = []
     for path in entries:
-        if not is_volume_path(path):
+        if not is_volume_path(path) or not path.name.endswith(ending or ""):
             others.append(path.name)
             continue
         other = files.setdefault(volume_name(path), path)
@@ -94,8 +98,9 @@ def list_volumes(folder: Path) -> dict[str, Path]:
             )
     if not files:
         raise DataError(
-            f"{folder} holds no volume that can be read ({len(others)} other entries). Put NIfTI, "
-            "NRRD, MetaImage or NumPy files or DICOM folders there."
+            f"{folder} holds no volume that can be read{f' and ends in {ending}' if ending else ''}"
+            f" ({len(others)} other entries). Put NIfTI, NRRD, MetaImage or NumPy files or DICOM "
+            "folders there."
         )
     if others:
         _log.warning(

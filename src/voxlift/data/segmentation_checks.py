@@ -15,7 +15,7 @@ from operator import not_
 import numpy as np
 
 from voxlift.core.errors import DataError
-from voxlift.core.label_scheme import MAX_CLASSES, LabelScheme
+from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.mask_values import count_values, replace_values
 from voxlift.data.case_facts import CaseFacts, measure_case
 from voxlift.data.leakage import Identity, find_earlier_copies, hash_voxels, join_groups
@@ -25,12 +25,16 @@ from voxlift.data.segmentation_cases import (
     check_channels,
     located,
 )
+from voxlift.data.segmentation_classes import (
+    adapt_classes,
+    check_unnamed_values,
+    find_classes,
+)
 from voxlift.data.segmentation_listing import SegmentationListing
 
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 10.0
-_HIGHEST_VALUE = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ def check_segmentation(
     skip_bad: bool = False,
     ignore_value: int | None = None,
     class_names: Sequence[str] = (),
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> SegmentationCases:
     """Check that all volumes and masks can be read and belong together, and none is in two splits.
 
@@ -60,9 +65,10 @@ def check_segmentation(
         listing: The data set.
         skip_bad: List and skip cases that cannot be used, and the copies of volumes in other splits
             (that in `test` stays, else that in `val`), instead of raising.
-        ignore_value: What stands in masks that do not say so themselves where nobody labelled.
-        class_names: Names of the classes that are found, in the order of their values, without the
-            background.
+        ignore_value: What stands in the masks where nobody labelled.
+        class_names: Names of the classes in the order of their values, without the background.
+        regions: Overlapping regions to be found instead of the classes, by name, as the values of
+            their classes in the masks, the larger ones first; see `LabelScheme.with_regions`.
 
     Returns:
         The data set, without what was skipped, with the `facts` of each case.
@@ -74,16 +80,22 @@ def check_segmentation(
     if isinstance(listing, SegmentationCases):
         listing = SegmentationListing.of(listing)
     origin = listing.origin
-    readings = _read_all(listing, ignore_value=ignore_value, skip_bad=skip_bad)
-    if skip_bad:
-        readings = _without_copies(readings)
-    _check_structures(origin, readings)
-    labels = listing.labels or find_classes(
-        origin,
-        {value for reading in readings for value in reading.counts},
-        ignore_value=ignore_value,
-        class_names=class_names,
-    )
+    try:
+        stated = adapt_classes(
+            listing.labels, ignore_value=ignore_value, class_names=class_names, regions=regions
+        )
+        readings = _read_all(listing, stated, ignore_value=ignore_value, skip_bad=skip_bad)
+        if skip_bad:
+            readings = _without_copies(readings)
+        _check_structures(origin, readings)
+        labels = stated or find_classes(
+            {value for reading in readings for value in reading.counts},
+            ignore_value=ignore_value,
+            class_names=class_names,
+            regions=regions,
+        )
+    except DataError as error:
+        raise located(error, origin) from error
     groups = join_groups(origin, [reading.identity for reading in readings], answers="masks")
     cases = SegmentationCases(
         cases=tuple(
@@ -105,48 +117,12 @@ def check_segmentation(
     return cases
 
 
-def find_classes(
-    origin: str,
-    found: set[int],
-    *,
-    ignore_value: int | None = None,
-    class_names: Sequence[str] = (),
-) -> LabelScheme:
-    """Make classes of the values that stand in masks; 0 is the background.
-
-    Args:
-        origin: What messages call the data set.
-        found: The values.
-        ignore_value: That of voxels that nobody labelled.
-        class_names: Names in the order of the values, without the background. If there are more
-            names than values, they are the names of the values 1, 2, 3 and so on.
-
-    Raises:
-        DataError: If there are more than 255 classes, or fewer or more than named.
-    """
-    values = sorted({0, *found} - {ignore_value})
-    if len(values) > MAX_CLASSES:
-        raise DataError(
-            f"{origin}: the masks hold {len(values)} different values; expected one a class, at "
-            f"most {MAX_CLASSES}. Are they images?"
-        )
-    if not class_names:
-        return LabelScheme.of_values(values, ignore_value=ignore_value)
-    if len(class_names) > len(values) - 1 and values[-1] <= len(class_names):
-        values = list(range(len(class_names) + 1))
-    if len(class_names) != len(values) - 1:
-        raise DataError(
-            f"{origin}: there are {len(class_names)} class names ({', '.join(class_names)}), but "
-            f"the masks hold {len(values) - 1} values besides the background "
-            f"({', '.join(map(str, values[1:21]))}). Name each of them, without the background."
-        )
-    return LabelScheme(
-        names=("background", *class_names), values=tuple(values), ignore_value=ignore_value
-    )
-
-
 def _read_all(
-    listing: SegmentationListing, *, ignore_value: int | None, skip_bad: bool
+    listing: SegmentationListing,
+    labels: LabelScheme | None,
+    *,
+    ignore_value: int | None,
+    skip_bad: bool,
 ) -> list[_Reading]:
     """Read each case, and skip or refuse those that cannot be used."""
     readings: list[_Reading] = []
@@ -154,12 +130,11 @@ def _read_all(
     reported = time.monotonic()
     for number, case in enumerate(listing.cases, start=1):
         try:
-            reading = _read(case, names, listing.labels, ignore_value=ignore_value)
+            reading = _read(case, names, labels, ignore_value=ignore_value)
         except DataError as error:
-            problem = located(error, listing.origin)
             if not skip_bad:
-                raise problem from error
-            _log.warning("skipped: %s", problem)
+                raise
+            _log.warning("skipped: %s", located(error, listing.origin))
             continue
         readings.append(reading)
         names = names or _name_channels(readings)
@@ -168,7 +143,7 @@ def _read_all(
             _log.info("checked %d of %d cases", number, len(listing.cases))
     num_skipped = len(listing.cases) - len(readings)
     if not readings:
-        raise DataError(f"{listing.origin}: none of its {num_skipped} cases can be used.")
+        raise DataError(f"None of the {num_skipped} cases can be used; see the log.")
     if num_skipped:
         _log.warning("%d of %d cases skipped", num_skipped, len(listing.cases))
     return readings
@@ -188,7 +163,7 @@ def _read(
     try:
         counts = count_values(mask.array)
         if labels is None:
-            _check_values(counts, ignore_value)
+            check_unnamed_values(counts, ignore_value=ignore_value)
         else:
             labels.check_values(counts)
     except DataError as error:
@@ -210,21 +185,6 @@ def _read(
     return _Reading(case, identity, counts, facts)
 
 
-def _check_values(counts: Mapping[int, int], ignore_value: int | None) -> None:
-    """Refuse what cannot be classes, where nothing says which classes there are."""
-    if len(counts) > MAX_CLASSES + 1:
-        raise DataError(
-            f"the mask holds {len(counts)} different values; expected one a class, at most "
-            f"{MAX_CLASSES}. Is it an image?"
-        )
-    wrong = [v for v in counts if not 0 <= v <= _HIGHEST_VALUE and v != ignore_value]
-    if wrong:
-        raise DataError(
-            f"the mask holds the value {wrong[0]}; expected classes from 0 to {_HIGHEST_VALUE}. If "
-            f"it marks voxels that nobody labelled, say so with --ignore-value {wrong[0]}."
-        )
-
-
 def _without_copies(readings: list[_Reading]) -> list[_Reading]:
     are_copies = find_earlier_copies([reading.identity for reading in readings])
     for reading in compress(readings, are_copies):
@@ -237,7 +197,7 @@ def _check_structures(origin: str, readings: list[_Reading]) -> None:
     empty = [reading.case.id for reading in readings if reading.facts.is_empty]
     if len(empty) == len(readings):
         raise DataError(
-            f"{origin}: no mask holds anything but background. Check that these are the masks, and "
+            "No mask holds anything but background. Check that these are the masks, and "
             "that their values are those of the classes."
         )
     if empty:
@@ -268,10 +228,10 @@ def _warn_of_absent_classes(cases: SegmentationCases) -> None:
 
 
 def absent_classes(cases: SegmentationCases) -> tuple[str, ...]:
-    """Name the classes that no mask of the split `train` holds; without splits, no mask at all."""
+    """Name the structures that no mask of the split `train` holds; without splits, no mask."""
     seen = np.zeros(len(cases.labels.names), dtype=np.int64)
     for case, facts in zip(cases.cases, cases.facts, strict=True):
         if case.split in (None, "train"):
             seen += np.array(facts.class_voxels)
-    names = cases.labels.names
-    return tuple(name for name, count in zip(names, seen, strict=True) if count == 0)
+    counts = zip(cases.labels.names[1:], seen[1:], strict=True)
+    return tuple(name for name, count in counts if count == 0)

@@ -1,10 +1,24 @@
-"""Open whatever holds volumes with masks, deciding by what it is."""
+"""Open whatever holds volumes with masks, deciding by what it is.
+
+- A folder of the Medical Segmentation Decathlon, see `voxlift.data.msd`.
+- A raw data set of nnU-Net, see `voxlift.data.nnunet_raw`.
+- A folder with one folder of volumes and one of masks, see `voxlift.data.paired_folders`; or two
+  folders anywhere, named as `IMAGES::MASKS`.
+- A manifest (.csv), see `voxlift.data.segmentation_manifest`.
+
+A table beside the folders may tell whose each case is, see `voxlift.data.case_table`.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxlift.core.errors import DataError
+from voxlift.data.case_table import apply_case_table
+from voxlift.data.dataset_json import FILE_NAME, read_dataset_json
+from voxlift.data.msd import read_msd
+from voxlift.data.nnunet_raw import is_nnunet_raw, read_nnunet_raw
 from voxlift.data.paired_folders import (
     IMAGE_FOLDERS,
     LABEL_FOLDERS,
@@ -14,8 +28,12 @@ from voxlift.data.paired_folders import (
 from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.segmentation_checks import check_segmentation
 from voxlift.data.segmentation_listing import SegmentationListing
+from voxlift.data.segmentation_manifest import read_segmentation_manifest
 
 _log = logging.getLogger(__name__)
+
+_BETWEEN = "::"
+_UNLABELLED = ("imagesTs", "imagesVal")
 
 
 def open_segmentation(
@@ -24,14 +42,19 @@ def open_segmentation(
     skip_bad: bool = False,
     ignore_value: int | None = None,
     class_names: Sequence[str] = (),
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> SegmentationCases:
     """Open volumes with masks, deciding by what `data` is, and check every one of them.
 
     Args:
-        data: A folder with one folder of volumes and one of masks.
+        data: A folder in one of the layouts named above, its `dataset.json` if that has another
+            name, a manifest (.csv), or `IMAGES::MASKS`.
         skip_bad: List and skip what cannot be used, instead of raising.
         ignore_value: What stands in the masks where nobody labelled.
-        class_names: Names of the classes in the order of their values, without the background.
+        class_names: Names of the classes in the order of their values, without the background;
+            by default as the data set names them, else `class 1` and so on.
+        regions: Overlapping regions to be found instead of the classes, by name, as the values of
+            their classes in the masks, the larger ones first.
 
     Returns:
         The cases, in the splits that the data set came with, if any (complete them by
@@ -42,7 +65,11 @@ def open_segmentation(
     """
     listing = _list(data, skip_bad=skip_bad)
     cases = check_segmentation(
-        listing, skip_bad=skip_bad, ignore_value=ignore_value, class_names=class_names
+        listing,
+        skip_bad=skip_bad,
+        ignore_value=ignore_value,
+        class_names=class_names,
+        regions=regions,
     )
     _log.info("%s: %s", cases.origin, cases.describe())
     return cases
@@ -51,12 +78,51 @@ def open_segmentation(
 def _list(data: str | Path, *, skip_bad: bool) -> SegmentationListing:
     path = Path(data).expanduser()
     if not path.exists():
+        if _BETWEEN in str(data):
+            return _list_pair(str(data), skip_bad=skip_bad)
         raise DataError(f"{path} is not there. Check --data.")
     if path.is_dir():
-        pair = find_pair(path)
-        if pair is not None:
-            return read_paired_folders(*pair, origin=str(path), skip_bad=skip_bad)
+        listing = _list_folder(path, skip_bad=skip_bad)
+        if listing is not None:
+            return apply_case_table(listing, path, skip_bad=skip_bad)
+    elif path.suffix.lower() == ".csv":
+        return read_segmentation_manifest(path, skip_bad=skip_bad)
+    elif path.suffix.lower() == ".json":
+        listing = read_msd(read_dataset_json(path), skip_bad=skip_bad)
+        return apply_case_table(listing, path.parent, skip_bad=skip_bad)
     raise DataError(
-        f"{path} is no data set for segmentation. Expected a folder with the volumes in one of "
-        f"{', '.join(IMAGE_FOLDERS)} and their masks in one of {', '.join(LABEL_FOLDERS)}."
+        f"{path} is no data set for segmentation. Expected a folder of the Medical Segmentation "
+        "Decathlon or of nnU-Net, a folder with the volumes in one of "
+        f"{', '.join(IMAGE_FOLDERS)} and their masks in one of {', '.join(LABEL_FOLDERS)}, two "
+        "folders as IMAGES::MASKS, or a manifest (.csv with image,label[,id][,group][,split])."
     )
+
+
+def _list_pair(data: str, *, skip_bad: bool) -> SegmentationListing:
+    folders = [Path(part).expanduser() for part in data.split(_BETWEEN)]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing or len(folders) != 2:
+        raise DataError(
+            f"{data} does not name two folders, that of the volumes and that of the masks"
+            f"{f': {missing[0]} is none' if missing else ''}. Check --data."
+        )
+    return read_paired_folders(*folders, skip_bad=skip_bad)
+
+
+def _list_folder(folder: Path, *, skip_bad: bool) -> SegmentationListing | None:
+    described = (folder / FILE_NAME).is_file()
+    description = read_dataset_json(folder / FILE_NAME) if described else None
+    for name in _UNLABELLED:
+        if (folder / name).is_dir():
+            _log.info("%s: the volumes of %s have no masks and are left out", folder, name)
+    if is_nnunet_raw(folder):
+        return read_nnunet_raw(folder, description, skip_bad=skip_bad)
+    if description is not None and description.cases:
+        return read_msd(description, skip_bad=skip_bad)
+    pair = find_pair(folder)
+    if pair is None:
+        return None
+    listing = read_paired_folders(*pair, origin=str(folder), skip_bad=skip_bad)
+    if description is None:
+        return listing
+    return replace(listing, labels=description.labels, channel_names=description.channel_names)
