@@ -5,14 +5,17 @@ what `config.yaml` in the run folder holds, so that any run can be run again.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from voxlift.core.preprocessing import window_bounds
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
+from voxlift.data.patch_augmentation import PatchAugmentation
 from voxlift.nets.norm import NormMode
 from voxlift.tasks.optimization import OptimizationConfig
+from voxlift.tasks.segmentation_loss import LossConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -193,3 +196,94 @@ class FinetuneConfig(RunConfig):
     patience: int = Field(default=0, ge=0)
     volume: VolumeConfig = VolumeConfig()
     augmentation: VolumeAugmentation = VolumeAugmentation()
+
+
+class ScanConfig(BaseModel):
+    """What is done to a scan before the network sees it; None proposes it from the data.
+
+    Args:
+        spacing_mm: Depth, height and width of a voxel in mm that scans are resampled to; None keeps
+            the spacing where all scans agree, and takes their median where they do not.
+        window: Lowest and highest intensity kept, in the unit of the data (HU for CT).
+        window_width_centre: The same as radiologists write it: width and centre, such as 450 25.
+        intensity: `window` clips to a window, `percentiles` (0.5 and 99.5) to each scan's own,
+            `zscore` takes each scan's mean and deviation, `none` takes the numbers as they are.
+        unit: What the numbers are: HU, 0-255 (8-bit), or raw (MR and the like).
+        orientation: `canonical` turns scans to one patient orientation, `stored` leaves the axes.
+        patch_voxels: Depth, height and width of the training patches and of the window at
+            prediction.
+        max_patch_voxels: Most voxels that a proposed patch may have.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: tuple[float, float, float] | None = None
+    window: tuple[float, float] | None = None
+    window_width_centre: tuple[float, float] | None = None
+    intensity: Literal["window", "percentiles", "zscore", "none"] | None = None
+    unit: Literal["HU", "raw", "0-255"] | None = None
+    orientation: Literal["canonical", "stored"] = "canonical"
+    patch_voxels: tuple[int, int, int] | None = None
+    max_patch_voxels: int = Field(default=96**3, ge=1)
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Self:
+        if self.window and self.window_width_centre:
+            raise ValueError("window and window_width_centre say the same; give one of them.")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Lowest and highest intensity kept, however they were given."""
+        if self.window_width_centre is not None:
+            return window_bounds(*self.window_width_centre)
+        return self.window
+
+
+class SegmentConfig(RunConfig):
+    """Fine-tune a backbone to segment volumes.
+
+    Args:
+        task: What is learnt.
+        data: A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net, one with
+            a folder of images and a folder of masks, or a CSV with the columns image and label.
+        fractions: Shares of training, validation and test cases where the data has no splits.
+        label_fraction: Share of the training cases that may be used, 0 to 1.
+        ignore_value: Number in the masks of voxels that nobody labelled.
+        class_names: Names of the classes in the order of their numbers, without the background;
+            none takes those of the data.
+        decoder: `unet` climbs over all feature maps; `fcn` takes the stem and the stages 2 and 4,
+            for small structures.
+        deep_supervision: Let the coarser levels of the U-Net answer too, in training.
+        norm_mode: Batch norm in fine-tuning: `train`, `frozen` (running statistics of the start)
+            or `group` (converted to group norm, for patches that differ much in batches of 1 to 4).
+        layer_decay: Factor on the learning rate from each stage to the one before it, 0 to 1.
+        patience: Validations without a better Dice after which the run stops; 0 never stops.
+        keep: Which weights become the model: those of the `best` validation, or the `last`.
+        foreground_share: Share of the patches, 0 to 1, that are centred on a structure.
+        patches_per_case: Patches taken from each case in an epoch.
+        val_overlap: Share of a window's edge, 0 to 1, shared with the next one in validation.
+        loss_function: What is minimised.
+        scan: Spacing, intensities and patch size.
+        augmentation: Random flips, turns, sizes and intensities.
+    """
+
+    task: Literal["segment"] = "segment"
+    out: Path = Path("runs/segment")
+    batch_size: int = Field(default=2, ge=1)
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    ignore_value: int | None = None
+    class_names: tuple[str, ...] = ()
+    decoder: Literal["unet", "fcn"] = "unet"
+    deep_supervision: bool = False
+    norm_mode: NormMode = "train"
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    patience: int = Field(default=0, ge=0)
+    keep: Literal["best", "last"] = "best"
+    foreground_share: float = Field(default=0.5, ge=0, le=1)
+    patches_per_case: int = Field(default=1, ge=1)
+    val_overlap: float = Field(default=0.25, ge=0, lt=1)
+    loss_function: LossConfig = LossConfig()
+    scan: ScanConfig = ScanConfig()
+    augmentation: PatchAugmentation = PatchAugmentation()

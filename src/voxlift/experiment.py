@@ -9,26 +9,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from voxlift.config import FinetuneConfig, NetworkConfig, PretrainConfig, RunConfig
+from voxlift.config import (
+    FinetuneConfig,
+    PretrainConfig,
+    SegmentConfig,
+)
+from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.preprocessing import Preprocessing
-from voxlift.core.randomness import derive_seed
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.epoch_order import ResumableLoader
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.image_batches import ImageBatch, image_loader
 from voxlift.data.image_source import ImageSource, open_images
+from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.volume_cache import VolumeCache
 from voxlift.figures.learning_curves import plot_learning_curves
 from voxlift.lifting.image_to_volume import NUM_SLICES
-from voxlift.nets.classifier import Classifier
-from voxlift.nets.factory import create_backbone
 from voxlift.nets.norm import apply_norm_mode
 from voxlift.tasks.classify import ClassifyTask
 from voxlift.tasks.pretrain import PretrainTask
+from voxlift.tasks.segment import SegmentTask
 from voxlift.training.classification import (
     ClassificationData,
     cache_volumes,
@@ -39,7 +42,7 @@ from voxlift.training.classification import (
     split_folds,
 )
 from voxlift.training.engine import Monitor, count_steps, measure, train
-from voxlift.training.hardware import choose_device, prepare_memory_format
+from voxlift.training.networks import build_classifier, build_segmenter
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run import Run
 from voxlift.training.run_folder import (
@@ -48,6 +51,11 @@ from voxlift.training.run_folder import (
     logging_to,
     open_run_folder,
     remembering_log,
+)
+from voxlift.training.segmentation import (
+    open_segmentation_data,
+    save_segmenter,
+    segmentation_loaders,
 )
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
@@ -82,7 +90,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         logger.info("Training on %s; validating on %s", images.describe(), val_images.describe())
         train_loader = _image_loader(images, config, training=True)
         val_loader = _image_loader(val_images, config, training=False)
-        model = _build_classifier(config, geometry=geometry, num_classes=len(images.class_names))
+        model = build_classifier(config, geometry=geometry, num_classes=len(images.class_names))
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log, earlier=said):
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
@@ -125,16 +133,17 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
 
 
 def finetune(
-    config: FinetuneConfig,
+    config: FinetuneConfig | SegmentConfig,
     *,
-    cases: ClassificationCases | None = None,
+    cases: ClassificationCases | SegmentationCases | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Run:
-    """Fine-tune a backbone to classify volumes, and judge it on the test cases.
+    """Fine-tune a backbone on labelled volumes, and judge it on the test cases.
 
     Args:
-        config: The run; a recipe returns one.
+        config: The run; a recipe returns one. Its kind decides between classes of whole volumes
+            (`FinetuneConfig`) and of voxels (`SegmentConfig`).
         cases: Labelled volumes in memory, instead of those that `config.data` names.
         resume: Go on with the run that the run folder holds.
         overwrite: Replace it.
@@ -147,6 +156,63 @@ def finetune(
         ConfigError: If the run folder is not empty, or training cannot go on; the message says why.
         WeightsError: If the weights to start from do not fit.
     """
+    if isinstance(config, SegmentConfig):
+        if isinstance(cases, ClassificationCases):
+            raise ConfigError("Segmentation takes SegmentationCases; these are classified volumes.")
+        return _segment(config, cases, resume=resume, overwrite=overwrite)
+    if isinstance(cases, SegmentationCases):
+        raise ConfigError("Classification takes ClassificationCases; these are segmented volumes.")
+    return _classify(config, cases, resume=resume, overwrite=overwrite)
+
+
+def _segment(
+    config: SegmentConfig, cases: SegmentationCases | None, *, resume: bool, overwrite: bool
+) -> Run:
+    """Fine-tune a backbone and its decoder to segment volumes."""
+    check_run_folder(config, resume=resume, overwrite=overwrite)
+    # What can be refused is refused before the run folder is touched.
+    with remembering_log() as said:
+        data = open_segmentation_data(config, cases)
+        logger.info("%s", data.describe())
+        for reason in data.reasons:
+            logger.info("%s", reason)
+        train_loader, val_loader = segmentation_loaders(data, config)
+        model = build_segmenter(config, data)
+    folder = open_run_folder(config, resume=resume, overwrite=overwrite)
+    with logging_to(folder.log, earlier=said):
+        num_steps = count_steps(config, batches_per_epoch=len(train_loader))
+        task = SegmentTask(
+            model,
+            config.optimization,
+            loss=config.loss_function,
+            labels=data.cases.labels,
+            num_steps=num_steps,
+            window=data.window(overlap=config.val_overlap),
+            layer_decay=config.layer_decay,
+        )
+        finished = train(
+            task,
+            train_loader,
+            val_loader,
+            config=config,
+            folder=folder,
+            monitor=Monitor("val/dice"),
+            num_steps=num_steps,
+            resume=resume,
+            callbacks=_early_stop("val/dice", config.patience),
+        )
+        _draw_learning_curves(folder)
+        if not finished:
+            return Run(folder.path)
+        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
+        save_segmenter(model, data, config, folder, metrics)
+    return Run(folder.path, folder.model, metrics)
+
+
+def _classify(
+    config: FinetuneConfig, cases: ClassificationCases | None, *, resume: bool, overwrite: bool
+) -> Run:
+    """Fine-tune a backbone to classify volumes."""
     check_run_folder(config, resume=resume, overwrite=overwrite)
     # What can be refused is refused before the run folder is touched.
     with remembering_log() as said:
@@ -186,7 +252,7 @@ class _Learner:
 
 def _prepare(data: ClassificationData, config: FinetuneConfig, cache: VolumeCache) -> _Learner:
     train_loader, val_loader = classification_loaders(data, config, cache=cache)
-    model = _build_classifier(
+    model = build_classifier(
         config,
         geometry=data.geometry,
         num_classes=len(data.cases.class_names),
@@ -220,7 +286,7 @@ def _train_classifier(
         monitor=Monitor("val/auroc"),
         num_steps=learner.num_steps,
         resume=resume,
-        callbacks=_early_stop(config),
+        callbacks=_early_stop("val/auroc", config.patience),
     )
     _draw_learning_curves(folder)
     if finished:
@@ -290,30 +356,8 @@ def _photograph_geometry(config: PretrainConfig) -> Geometry:
     return geometry
 
 
-def _build_classifier(
-    config: RunConfig, *, geometry: Geometry, num_classes: int, dropout: float = 0.0
-) -> Classifier:
-    torch.manual_seed(derive_seed(config.seed, "init"))
-    network: NetworkConfig = config.network
-    backbone = create_backbone(
-        network.backbone,
-        geometry=geometry,
-        width=network.width,
-        stem=network.stem,
-        norm=network.norm,
-        weights=network.weights,
-        zero_init_residual=network.zero_init_residual,
-        checkpointing=network.checkpointing,
-    )
-    model = Classifier(backbone, num_classes=num_classes, dropout=dropout)
-    prepare_memory_format(model, choose_device(config.machine))
-    return model
-
-
-def _early_stop(config: FinetuneConfig) -> Sequence[Callback]:
-    if not config.patience:
-        return ()
-    return (EarlyStopping("val/auroc", mode="max", patience=config.patience),)
+def _early_stop(metric: str, patience: int) -> Sequence[Callback]:
+    return (EarlyStopping(metric, mode="max", patience=patience),) if patience else ()
 
 
 def _draw_learning_curves(folder: RunFolder) -> None:

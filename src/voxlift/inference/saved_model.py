@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
-from voxlift.nets.classifier import Classifier
-from voxlift.nets.resnet import ResNet
+from voxlift.core.segmentation_settings import SegmentationSettings
+from voxlift.nets.factory import BACKBONES, create_model
 from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.load import load_weights
 from voxlift.weights.source import read_source
@@ -24,7 +25,7 @@ class SavedModel:
         preprocessing: What has to be done to a volume first.
     """
 
-    networks: tuple[Classifier, ...]
+    networks: tuple[nn.Module, ...]
     head: HeadDescription
     preprocessing: Preprocessing
 
@@ -32,6 +33,11 @@ class SavedModel:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the outputs."""
         return self.head.class_names or tuple(str(i) for i in range(self.head.num_classes))
+
+    @property
+    def segmentation(self) -> SegmentationSettings:
+        """What a segmenter needs to know beside its tensors."""
+        return SegmentationSettings.model_validate(self.head.settings)
 
     @torch.inference_mode()
     def probabilities(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -95,8 +101,7 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
                 "so it cannot answer. Fine-tune it first: voxlift finetune --weights "
                 f"{file.path.name} --data ..."
             )
-        backbone = ResNet(header.architecture, header.geometry)
-        network = Classifier(backbone, num_classes=header.head.num_classes)
+        network = _build(header.head, header)
         load_weights(network, file, head="required", min_coverage=1.0)
         networks.append(network.eval().to(device))
     headers = [file.header for file in files]
@@ -117,6 +122,21 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
     threshold = sum(thresholds) / len(thresholds) if thresholds else None
     head = head.model_copy(update={"threshold": threshold})
     return SavedModel(tuple(networks), head, preprocessing)
+
+
+def _build(head: HeadDescription, header: WeightHeader) -> nn.Module:
+    """Make the network that a file describes, without its weights."""
+    backbone = BACKBONES[header.architecture.name](header.architecture, header.geometry)
+    if head.task != "segment":
+        return create_model("classify", backbone=backbone, num_classes=head.num_classes)
+    settings = SegmentationSettings.model_validate(head.settings)
+    return create_model(
+        "segment",
+        backbone=backbone,
+        num_classes=head.num_classes,
+        decoder=settings.decoder,
+        deep_supervision=settings.deep_supervision,
+    )
 
 
 def _question(header: WeightHeader) -> tuple[Preprocessing | None, tuple[str, ...]]:

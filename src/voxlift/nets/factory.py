@@ -6,8 +6,11 @@ from voxlift.core.architecture import Architecture, Norm
 from voxlift.core.backbone import Backbone
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.fcn import FCN
 from voxlift.nets.resnet import RESNETS, ResNet
+from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
 from voxlift.weights.source import Source, read_source
@@ -18,8 +21,9 @@ DEFAULT_GEOMETRY = "pretrain"
 BACKBONES: dict[str, type[ResNet]] = dict.fromkeys(RESNETS, ResNet)
 """Every backbone by name. A new family is one file with its class and its names here."""
 
-MODELS: dict[str, type[Classifier]] = {"classify": Classifier}
-"""Every task that has a model. A new one is one file with its class and one line here."""
+TASKS = ("classify", "segment")
+"""Every task that has a model; a new one is one file with its class and its lines in create_model.
+"""
 
 
 def list_backbones() -> list[str]:
@@ -108,19 +112,42 @@ def _check_agreement(
 
 
 def create_model(
-    task: str, *, backbone: Backbone, num_classes: int, dropout: float = 0.0
+    task: str,
+    *,
+    backbone: Backbone,
+    num_classes: int,
+    dropout: float = 0.0,
+    decoder: Decoder = "unet",
+    deep_supervision: bool = False,
 ) -> nn.Module:
     """Put the head of a task on a backbone.
 
     Args:
-        task: `classify`: volume to logits `(batch, num_classes)`.
+        task: `classify`: volume to logits `(batch, num_classes)`. `segment`: volume to logits
+            `(batch, num_classes, depth, height, width)`.
         backbone: Any backbone.
-        num_classes: Classes to tell apart.
-        dropout: Share of the features dropped in training, 0 to 1.
+        num_classes: Classes to tell apart; for `segment` with the background.
+        dropout: Of `classify`: share of the features dropped in training, 0 to 1.
+        decoder: Of `segment`: `unet` on all feature maps, or `fcn` on the stem and the
+            stages 2 and 4.
+        deep_supervision: Of `segment` with `unet`: in training, return the logits of the coarser
+            levels as well.
 
     Raises:
-        ConfigError: For an unknown task or fewer than two classes.
+        ConfigError: For an unknown task or decoder, too few classes, or an option of another task.
     """
-    if task not in MODELS:
-        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(MODELS)}.")
-    return MODELS[task](backbone, num_classes=num_classes, dropout=dropout)
+    if task == "classify":
+        if decoder != "unet" or deep_supervision:
+            raise ConfigError("decoder and deep_supervision are options of the task 'segment'.")
+        return Classifier(backbone, num_classes=num_classes, dropout=dropout)
+    if task != "segment":
+        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(TASKS)}.")
+    if dropout:
+        raise ConfigError("dropout is an option of the task 'classify'; leave it at 0.")
+    if decoder == "unet":
+        return UNet(backbone, num_classes=num_classes, deep_supervision=deep_supervision)
+    if decoder != "fcn":
+        raise ConfigError(f"Unknown decoder {decoder!r}; known are unet, fcn.")
+    if deep_supervision:
+        raise ConfigError("deep_supervision needs the decoder 'unet'; 'fcn' has one level.")
+    return FCN(backbone, num_classes=num_classes)

@@ -12,9 +12,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 from voxlift.core.types import Logits
 from voxlift.data.classification_batches import VolumeBatch
 from voxlift.nets.classifier import Classifier
-from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, schedule_factor
-
-STAGES_BY_DEPTH = ("head", "layer4", "layer3", "layer2", "layer1")
+from voxlift.tasks.optimization import (
+    OptimizationConfig,
+    build_optimizer,
+    layer_factor,
+    schedule_factor,
+)
 
 
 class ClassifyTask(lightning.LightningModule):
@@ -104,7 +107,11 @@ class ClassifyTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make the optimizer, slower for early layers, and a schedule moving with every step."""
-        optimizer = build_optimizer(self.model, self.optimization, lr_factor=self._lr_factor)
+        optimizer = build_optimizer(
+            self.model,
+            self.optimization,
+            lr_factor=lambda name: layer_factor(name, self.layer_decay),
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: schedule_factor(step, num_steps=self.num_steps, config=self.optimization),
@@ -113,9 +120,3 @@ class ClassifyTask(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"},
         }
-
-    def _lr_factor(self, name: str) -> float:
-        for depth, stage in enumerate(STAGES_BY_DEPTH):
-            if f".{stage}." in f".{name}":
-                return float(self.layer_decay**depth)
-        return float(self.layer_decay ** len(STAGES_BY_DEPTH))

@@ -22,7 +22,8 @@ class OptimizationConfig(BaseModel):
         weight_decay: L2 penalty (SGD, Adam) or decoupled decay (AdamW).
         decay_norms: Decay biases and the weights of norms too, as the paper's recipes do.
         schedule: Course of the learning rate over the steps of the run: `cosine` to 0, `linear` to
-            0 (behind a warm-up that is the one-cycle course), `milestones` (a tenth at each), or
+            0 (behind a warm-up that is the one-cycle course), `poly` (to 0, by the power 0.9 of
+            what is left), `milestones` (a tenth at each), or
             `constant`.
         warmup: Share of the steps, 0 to 1, in which the rate climbs linearly from 0.
         milestones: Shares of the steps, 0 to 1, at which `milestones` divides the rate by ten.
@@ -39,7 +40,7 @@ class OptimizationConfig(BaseModel):
     nesterov: bool = False
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_norms: bool = True
-    schedule: Literal["cosine", "linear", "milestones", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "poly", "milestones", "constant"] = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     milestones: tuple[float, ...] = ()
     gradient_clip: float = Field(default=0.0, ge=0)
@@ -83,6 +84,20 @@ def build_optimizer(
     return rule(groups, lr=config.lr, betas=(config.momentum, 0.999))
 
 
+def layer_factor(name: str, layer_decay: float) -> float:
+    """Share of the learning rate for a parameter: smaller the earlier its stage is.
+
+    Args:
+        name: Of the parameter; what belongs to no stage is the stem if it is the backbone's, else
+            the head or decoder, which learns at the full rate.
+        layer_decay: Factor from each stage to the one before it.
+    """
+    for depth, stage in enumerate(("layer4", "layer3", "layer2", "layer1"), start=1):
+        if f".{stage}." in f".{name}":
+            return float(layer_decay**depth)
+    return float(layer_decay**5) if name.startswith("backbone.") else 1.0
+
+
 def schedule_factor(step: int, *, num_steps: int, config: OptimizationConfig) -> float:
     """Share of the highest learning rate at a step, counted from 0."""
     warmup_steps = round(config.warmup * num_steps)
@@ -94,6 +109,8 @@ def schedule_factor(step: int, *, num_steps: int, config: OptimizationConfig) ->
             return 0.5 * (1 + math.cos(math.pi * progress))
         case "linear":
             return 1 - progress
+        case "poly":
+            return float((1 - progress) ** 0.9)
         case "milestones":
             return float(0.1 ** sum(step >= share * num_steps for share in config.milestones))
         case "constant":

@@ -74,7 +74,7 @@ def train(
     Args:
         task: What to train.
         train_loader: Batches of one epoch; resumable.
-        val_loader: Validation batches.
+        val_loader: Validation batches; None validates never.
         config: The run.
         folder: Where checkpoints and metrics go.
         monitor: What the best checkpoint is chosen by.
@@ -151,13 +151,15 @@ def measure(
 
     Args:
         task: The trained task; it holds the checkpoint's weights afterwards.
-        val_loader: Validation batches.
+        val_loader: Validation batches; None measures nothing.
         config: The run.
         folder: Where the checkpoints are.
         checkpoint: The last one (averaged, if the run averages weights), or the best.
     """
     path = folder.last_checkpoint if checkpoint == "last" else folder.best_checkpoint
     task.load_state_dict(read_checkpoint(path)["state_dict"])
+    if val_loader is None:
+        return {}
     device = choose_device(config.machine)
     with quiet_lightning():
         trainer = lightning.Trainer(

@@ -1,0 +1,35 @@
+"""What has to be known of a trained segmenter beside its tensors, to use it again."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from voxlift.core.label_scheme import LabelScheme
+
+Decoder = Literal["unet", "fcn"]
+
+
+class SegmentationSettings(BaseModel):
+    """Saved as the settings of a segmenter's head.
+
+    Args:
+        labels: What its outputs mean.
+        channel_names: What it is fed, in this order.
+        window_voxels: Size of the window at prediction: that of the patches in training.
+        decoder: What stands on the backbone.
+        deep_supervision: Whether the decoder has heads on its coarser levels.
+        mirror_axes: Axes along which training patches were flipped, and predictions may be.
+        seed: Of the run, by which it split its data.
+        fractions: Shares of training, validation and test cases, likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: LabelScheme
+    channel_names: tuple[str, ...]
+    window_voxels: tuple[PositiveInt, PositiveInt, PositiveInt]
+    decoder: Decoder = "unet"
+    deep_supervision: bool = False
+    mirror_axes: tuple[int, ...] = ()
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)

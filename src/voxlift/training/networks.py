@@ -1,0 +1,57 @@
+"""The networks of runs, from their configs."""
+
+import torch
+from torch import nn
+
+from voxlift.config import NetworkConfig, RunConfig, SegmentConfig
+from voxlift.core.geometry import Geometry
+from voxlift.core.randomness import derive_seed
+from voxlift.nets.classifier import Classifier
+from voxlift.nets.factory import create_backbone, create_model
+from voxlift.nets.norm import apply_norm_mode
+from voxlift.nets.resnet import ResNet
+from voxlift.training.hardware import choose_device, prepare_memory_format
+from voxlift.training.segmentation import SegmentationData
+
+
+def build_classifier(
+    config: RunConfig, *, geometry: Geometry, num_classes: int, dropout: float = 0.0
+) -> Classifier:
+    """Make the network of a classification, with its start."""
+    backbone = _build_backbone(config, geometry=geometry)
+    model = Classifier(backbone, num_classes=num_classes, dropout=dropout)
+    prepare_memory_format(model, choose_device(config.machine))
+    return model
+
+
+def build_segmenter(config: SegmentConfig, data: SegmentationData) -> nn.Module:
+    """Make the network of a segmentation, with its start."""
+    backbone = _build_backbone(
+        config, geometry=data.geometry, in_channels=data.preprocessing.in_channels
+    )
+    apply_norm_mode(backbone, config.norm_mode)
+    model = create_model(
+        "segment",
+        backbone=backbone,
+        num_classes=data.cases.labels.num_outputs,
+        decoder=config.decoder,
+        deep_supervision=config.deep_supervision,
+    )
+    prepare_memory_format(model, choose_device(config.machine))
+    return model
+
+
+def _build_backbone(config: RunConfig, *, geometry: Geometry, in_channels: int = 1) -> ResNet:
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    network: NetworkConfig = config.network
+    return create_backbone(
+        network.backbone,
+        geometry=geometry,
+        in_channels=in_channels,
+        width=network.width,
+        stem=network.stem,
+        norm=network.norm,
+        weights=network.weights,
+        zero_init_residual=network.zero_init_residual,
+        checkpointing=network.checkpointing,
+    )

@@ -1,0 +1,201 @@
+"""What a segmentation run needs around its training: cases, patches, and the verdict."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from voxlift.config import SegmentConfig
+from voxlift.core.errors import DataError
+from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.core.segmentation_settings import SegmentationSettings
+from voxlift.core.types import AXES, Triple
+from voxlift.data.patch_augmentation import PatchAugmentation
+from voxlift.data.segmentation_batches import patch_loader, whole_case_loader
+from voxlift.data.segmentation_cache import SegmentationCache
+from voxlift.data.segmentation_cases import SegmentationCases
+from voxlift.data.segmentation_proposal import Wish, propose
+from voxlift.data.segmentation_source import open_segmentation
+from voxlift.inference.sliding_window import WindowSettings
+from voxlift.training.provenance import describe_origin
+from voxlift.training.run_folder import RunFolder
+from voxlift.weights.header import HeadDescription
+from voxlift.weights.save import save_weights
+
+logger = logging.getLogger(__name__)
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationData:
+    """Cases, who learns from which, and how the network sees them.
+
+    Args:
+        cases: The data set, with its splits.
+        train: Cases that are learnt from.
+        val: Cases that are watched in training, and by which the weights may be chosen.
+        test: Cases that nothing is chosen by.
+        preprocessing: From a volume to the network's input.
+        spacing_mm: Size of a voxel on the network's grid.
+        patch_voxels: Size of the training patches, and of the window at prediction.
+        augmentation: Random changes, with the axes to flip filled in.
+        geometry: Strides of the backbone.
+        reasons: Why all this is as it is.
+    """
+
+    cases: SegmentationCases
+    train: Indices
+    val: Indices
+    test: Indices
+    preprocessing: Preprocessing
+    spacing_mm: tuple[float, float, float]
+    patch_voxels: Triple
+    augmentation: PatchAugmentation
+    geometry: Geometry
+    reasons: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say how many cases there are for what."""
+        return (
+            f"{self.cases.describe()}; learning from {len(self.train)}, watching {len(self.val)}, "
+            f"testing on {len(self.test)}"
+        )
+
+    def window(self, *, overlap: float) -> WindowSettings:
+        """How windows lie over a case that is validated."""
+        return WindowSettings(size_voxels=self.patch_voxels, overlap=overlap)
+
+
+def open_segmentation_data(
+    config: SegmentConfig, cases: SegmentationCases | None = None
+) -> SegmentationData:
+    """Open the data of a run, split it, and propose what the config leaves open.
+
+    Args:
+        config: The run.
+        cases: Cases in memory, instead of those that `config.data` names.
+
+    Raises:
+        DataError: If the data cannot be read, or there are too few cases.
+    """
+    if cases is None:
+        cases = open_segmentation(
+            config.data,
+            skip_bad=config.skip_bad,
+            ignore_value=config.ignore_value,
+            class_names=config.class_names,
+        )
+    cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
+    train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
+    if not len(val) and config.keep == "best":
+        raise DataError(
+            f"{cases.origin}: there are no validation cases to choose the best weights by. Give "
+            "some by --fractions, or take the last weights with --keep last."
+        )
+    train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
+    scan = config.scan
+    proposal = propose(
+        cases,
+        train,
+        Wish(
+            spacing_mm=scan.spacing_mm,
+            window=scan.bounds,
+            intensity=scan.intensity,
+            unit=scan.unit,
+            orientation=scan.orientation,
+            patch_voxels=scan.patch_voxels,
+            max_patch_voxels=scan.max_patch_voxels,
+        ),
+    )
+    reasons = [proposal.reason]
+    if config.network.geometry == "auto":
+        geometry, why = suggest_geometry(
+            size_voxels=proposal.patch_voxels, spacing_mm=proposal.spacing_mm, task="segment"
+        )
+        reasons.append(why)
+    else:
+        geometry = named_geometry(config.network.geometry)
+    geometry.check_size(proposal.patch_voxels)
+    augmentation = config.augmentation.resolved(cases.labels.names)
+    reasons.append(f"flipping patches along {', '.join(augmentation.flip_axes or ()) or 'no axis'}")
+    return SegmentationData(
+        cases=cases,
+        train=train,
+        val=val,
+        test=test,
+        preprocessing=proposal.preprocessing,
+        spacing_mm=proposal.spacing_mm,
+        patch_voxels=proposal.patch_voxels,
+        augmentation=augmentation,
+        geometry=geometry,
+        reasons=tuple(reasons),
+    )
+
+
+def segmentation_loaders(data: SegmentationData, config: SegmentConfig) -> tuple[Any, Any]:
+    """Prepare the cases, and make the loaders of training patches and of validation cases.
+
+    Without validation cases the second loader is None.
+    """
+    cache = SegmentationCache(
+        data.cases,
+        np.concatenate([data.train, data.val]),
+        preprocessing=data.preprocessing,
+        cache_gb=config.machine.cache_gb,
+    )
+    train_loader = patch_loader(
+        cache,
+        data.train,
+        size_voxels=data.patch_voxels,
+        spacing_mm=data.spacing_mm,
+        augmentation=data.augmentation,
+        foreground_share=config.foreground_share,
+        patches_per_case=config.patches_per_case,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.machine.workers,
+    )
+    return train_loader, whole_case_loader(cache, data.val) if len(data.val) else None
+
+
+def save_segmenter(
+    model: nn.Module,
+    data: SegmentationData,
+    config: SegmentConfig,
+    folder: RunFolder,
+    metrics: dict[str, float],
+) -> None:
+    """Save a trained segmenter with all that is needed to ask it."""
+    labels = data.cases.labels
+    settings = SegmentationSettings(
+        labels=labels,
+        channel_names=data.cases.channel_names,
+        window_voxels=data.patch_voxels,
+        decoder=config.decoder,
+        deep_supervision=config.deep_supervision,
+        mirror_axes=_axis_numbers(data.augmentation.flip_axes or ()),
+        seed=config.seed,
+        fractions=config.fractions,
+    )
+    save_weights(
+        model,
+        folder.model,
+        preprocessing=data.preprocessing,
+        head=HeadDescription(
+            task="segment",
+            num_classes=labels.num_outputs,
+            class_names=labels.output_names,
+            settings=settings.model_dump(mode="json"),
+        ),
+        provenance=describe_origin(config, metrics),
+    )
+
+
+def _axis_numbers(names: Sequence[str]) -> tuple[int, ...]:
+    return tuple(AXES.index(name) for name in names)
