@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +130,7 @@ def plot_montage(
     return Path(path)
 
 
-def plane_through(array: Plane, plane: str, point: Triple) -> Plane:
+def plane_through(array: npt.NDArray[Any], plane: str, point: Triple) -> npt.NDArray[Any]:
     """Cut one plane out of a volume, the way up that it is drawn.
 
     Args:
@@ -138,12 +139,28 @@ def plane_through(array: Plane, plane: str, point: Triple) -> Plane:
         point: Index of a voxel in the plane.
     """
     depth, height, width = point
-    planes: dict[str, Plane] = {
+    planes: dict[str, npt.NDArray[Any]] = {
         "axial": array[depth],
         "coronal": array[::-1, height],
         "sagittal": array[::-1, :, width],
     }
     return planes[plane]
+
+
+def plane_spacing(plane: str, spacing_mm: Spacing) -> tuple[float, float]:
+    """Give the distance of the rows and of the columns of a plane."""
+    depth_mm, height_mm, width_mm = spacing_mm
+    return {
+        "axial": (height_mm, width_mm),
+        "coronal": (depth_mm, width_mm),
+        "sagittal": (depth_mm, height_mm),
+    }[plane]
+
+
+def round_length(most: float) -> float:
+    """Find the longest of 1, 2, 5, 10, 20, ... that is no longer than this."""
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most)
 
 
 def _row_heights(arrays: Sequence[Plane], spacing_mm: Spacing) -> list[float]:
@@ -167,12 +184,7 @@ def _draw_plane(
     limits: Window,
 ) -> None:
     """Draw a plane in millimetres, so that its picture is true to the spacing."""
-    depth_mm, height_mm, width_mm = spacing_mm
-    row_mm, column_mm = {
-        "axial": (height_mm, width_mm),
-        "coronal": (depth_mm, width_mm),
-        "sagittal": (depth_mm, height_mm),
-    }[plane]
+    row_mm, column_mm = plane_spacing(plane, spacing_mm)
     picture = plane_through(array, plane, point)
     rows, columns = picture.shape
     extent = (0, columns * column_mm, rows * row_mm, 0)
@@ -195,8 +207,7 @@ def _draw_plane(
 
 def _draw_scale(axes: Axes, width_mm: float) -> None:
     """Draw a bar of a round length, about a third of the width."""
-    power = 10.0 ** math.floor(math.log10(width_mm / 2))
-    length_mm = max(step * power for step in (1, 2, 5) if step * power <= width_mm / 2)
+    length_mm = round_length(width_mm / 2)
     axes.annotate(
         f"{length_mm:g} mm",
         (length_mm / 2 / width_mm, 0),

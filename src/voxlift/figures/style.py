@@ -1,5 +1,6 @@
 """One look for all figures: light, readable, and clear to colour-blind eyes."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from voxlift.core.files import write_aside
 
 # Source: Okabe and Ito, Color Universal Design (2008), the strongest contrasts first.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+# From the same source: those that stand out from grey pictures, dark or bright.
+OUTLINE_PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 INK = "#222222"
 FAINT = "#8a8a8a"
 DOTS_PER_INCH = 150
@@ -67,7 +70,9 @@ def drawn_figure(path: str | Path, *, size_inches: tuple[float, float]) -> Itera
     Raises:
         DataError: If the file cannot be written.
     """
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}), warnings.catch_warnings():
+        # A letter that the font lacks, as in a file's name, is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size_inches, layout="constrained")
         yield figure
         with write_aside(path) as aside:
