@@ -1,6 +1,6 @@
 """Give 3D medical networks a supervised start from labelled 2D photographs."""
 
-from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError, DataError, VoxliftError, WeightsError
 from voxlift.core.geometry import Geometry, suggest_geometry
 from voxlift.core.preprocessing import Preprocessing
@@ -25,6 +25,7 @@ __all__ = [
     "Preprocessing",
     "PretrainConfig",
     "Run",
+    "SegmentConfig",
     "Volume",
     "VoxliftError",
     "WeightsError",

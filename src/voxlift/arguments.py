@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.evaluation import Split
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -49,6 +49,7 @@ class PretrainCommand:
 class FinetuneCommand:
     """Fine-tune a backbone on labelled volumes and judge it on the test cases.
 
+    These are the options of --task classify; --task segment (also by a recipe for it) has others.
     --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
     options change one setting each, and are shown with the value that they have now.
 
@@ -58,6 +59,23 @@ class FinetuneCommand:
     """
 
     run: FinetuneConfig
+    flags: Flags = field(default_factory=Flags)
+
+
+@dataclass
+class SegmentCommand:
+    """Fine-tune a backbone on volumes with masks and judge it on the test cases.
+
+    These are the options of --task segment; --task classify has others.
+    --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
+    options change one setting each, and are shown with the value that they have now.
+
+    Args:
+        run: The run.
+        flags: What to do about a run that is there already.
+    """
+
+    run: SegmentConfig
     flags: Flags = field(default_factory=Flags)
 
 

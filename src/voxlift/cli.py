@@ -23,9 +23,10 @@ from voxlift.arguments import (
     PredictCommand,
     PretrainCommand,
     QuickstartCommand,
+    SegmentCommand,
 )
 from voxlift.bench import run_bench, write_bench
-from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig
+from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig, SegmentConfig
 from voxlift.core.errors import ConfigError, VoxliftError
 from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
@@ -47,6 +48,9 @@ Config = TypeVar("Config", bound=RunConfig)
 # No markup: paths may hold brackets.
 out = Console(markup=False)
 err = Console(stderr=True, markup=False)
+
+FALLBACKS = {"classify": "classify-few", "segment": "segment-few"}
+"""Recipe of each task of fine-tuning where none is named."""
 
 STYLE = (tyro.conf.OmitArgPrefixes,)
 
@@ -75,7 +79,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _starting_config(
-    argv: Sequence[str], kind: type[Config], recipe: Callable[[str], Config], fallback: str
+    argv: Sequence[str],
+    check: Callable[[dict[str, object]], Config],
+    recipe: Callable[[str], Config],
+    fallback: str,
 ) -> tuple[Config, list[str]]:
     """Take `--config FILE` or `--recipe NAME` out of the arguments; other flags change it."""
     rest = list(argv)
@@ -84,10 +91,21 @@ def _starting_config(
         raise ConfigError("--config and --recipe exclude each other; give one of them.")
     if chosen["--config"]:
         try:
-            return kind.model_validate(load_yaml(Path(chosen["--config"]))), rest
+            return check(load_yaml(Path(chosen["--config"]))), rest
         except ValidationError as error:
             raise ConfigError(f"{chosen['--config']}: {_explain(error)}") from error
     return recipe(chosen["--recipe"] or fallback), rest
+
+
+def _finetune_config(fields: dict[str, object]) -> FinetuneConfig | SegmentConfig:
+    """Check the config of a fine-tuning, by its task."""
+    kind = SegmentConfig if fields.get("task") == "segment" else FinetuneConfig
+    return kind.model_validate(fields)
+
+
+def _value_of(argv: Sequence[str], flag: str) -> str | None:
+    """Look at the value of a flag and leave it among the arguments."""
+    return _take(list(argv), flag)
 
 
 def _take(argv: list[str], flag: str) -> str | None:
@@ -104,15 +122,28 @@ def _take(argv: list[str], flag: str) -> str | None:
 
 
 def _pretrain(argv: Sequence[str]) -> int:
-    default, rest = _starting_config(argv, PretrainConfig, pretrain_recipe, "photographs")
+    default, rest = _starting_config(
+        argv, PretrainConfig.model_validate, pretrain_recipe, "photographs"
+    )
     command = _parse(PretrainCommand, "pretrain", rest, PretrainCommand(default))
     flags = command.flags
     return _show_run(pretrain(command.run, resume=flags.resume, overwrite=flags.overwrite))
 
 
 def _finetune(argv: Sequence[str]) -> int:
-    default, rest = _starting_config(argv, FinetuneConfig, finetune_recipe, "classify-few")
-    command = _parse(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
+    task = _value_of(argv, "--task")
+    if task not in (None, *FALLBACKS):
+        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(FALLBACKS)}.")
+    default, rest = _starting_config(
+        argv, _finetune_config, finetune_recipe, FALLBACKS[task or "classify"]
+    )
+    if task not in (None, default.task):
+        raise ConfigError(f"--recipe {default.recipe} is for the task {default.task}, not {task}.")
+    command: FinetuneCommand | SegmentCommand
+    if isinstance(default, SegmentConfig):
+        command = _parse(SegmentCommand, "finetune", rest, SegmentCommand(default))
+    else:
+        command = _parse(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
     flags = command.flags
     run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
     if run.report is None:

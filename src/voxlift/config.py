@@ -4,10 +4,11 @@ A config is frozen and checked. It is what a recipe returns, what the command li
 what `config.yaml` in the run folder holds, so that any run can be run again.
 """
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from voxlift.core.preprocessing import window_bounds
 from voxlift.data.classification_batches import VolumeAugmentation
@@ -252,6 +253,8 @@ class SegmentConfig(RunConfig):
         ignore_value: Number in the masks of voxels that nobody labelled.
         class_names: Names of the classes in the order of their numbers, without the background;
             none takes those of the data.
+        regions: Overlapping regions to find instead of the classes, the larger ones first, each as
+            NAME=VALUE+VALUE+..., such as whole=1+2+3 core=2+3.
         decoder: `unet` climbs over all feature maps; `fcn` takes the stem and the stages 2 and 4,
             for small structures.
         deep_supervision: Let the coarser levels of the U-Net answer too, in training.
@@ -275,6 +278,7 @@ class SegmentConfig(RunConfig):
     label_fraction: float = Field(default=1.0, gt=0, le=1)
     ignore_value: int | None = None
     class_names: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
     decoder: Literal["unet", "fcn"] = "unet"
     deep_supervision: bool = False
     norm_mode: NormMode = "train"
@@ -287,3 +291,21 @@ class SegmentConfig(RunConfig):
     loss_function: LossConfig = LossConfig()
     scan: ScanConfig = ScanConfig()
     augmentation: PatchAugmentation = PatchAugmentation()
+
+    @field_validator("regions")
+    @classmethod
+    def _readable(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        for text in regions:
+            if not re.fullmatch(r"[^=]+=\d+(\+\d+)*", text):
+                raise ValueError(
+                    f"a region is NAME=VALUE+VALUE+..., such as core=2+3, not {text!r}."
+                )
+        return regions
+
+    @property
+    def region_members(self) -> dict[str, tuple[int, ...]] | None:
+        """The regions by name, with the values of their classes; None for exclusive classes."""
+        named = {
+            name: values.split("+") for name, _, values in (r.partition("=") for r in self.regions)
+        }
+        return {name: tuple(map(int, values)) for name, values in named.items()} or None

@@ -148,6 +148,7 @@ GEOMETRIES: dict[str, Geometry] = {
     "volume": Geometry(stem_stride=ALL, pool_stride=ALL, stage_strides=VOLUME_STAGES),
     "unet": Geometry(pool_stride=ALL, stage_strides=VOLUME_STAGES),
     "small": Geometry(stage_strides=VOLUME_STAGES),
+    "nodule": Geometry(stage_strides=(ONES, ALL, ONES, ALL)),
     "medicalnet": Geometry(
         stem_stride=ALL,
         pool_stride=ALL,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
 from voxlift.recipes.pretraining import (
     cifar10_tiny,
@@ -11,6 +11,14 @@ from voxlift.recipes.pretraining import (
     imagenet_resnet18_fast,
     photographs,
     tiny_imagenet_small,
+)
+from voxlift.recipes.segmentation import (
+    bcv,
+    hippocampus,
+    lidc_segment,
+    lits_liver,
+    msd,
+    segment_few,
 )
 from voxlift.recipes.transfer import classify_few, lidc_classify
 
@@ -22,9 +30,15 @@ PRETRAIN_RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     "imagenet-resnet18": imagenet_resnet18,
     "imagenet-resnet18-fast": imagenet_resnet18_fast,
 }
-FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
+FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig | SegmentConfig]] = {
     "classify-few": classify_few,
     "lidc-classify": lidc_classify,
+    "segment-few": segment_few,
+    "hippocampus": hippocampus,
+    "msd": msd,
+    "bcv": bcv,
+    "lits-liver": lits_liver,
+    "lidc-segment": lidc_segment,
 }
 
 
@@ -39,7 +53,7 @@ def pretrain_recipe(name: str) -> PretrainConfig:
     return PRETRAIN_RECIPES[name]()
 
 
-def finetune_recipe(name: str) -> FinetuneConfig:
+def finetune_recipe(name: str) -> FinetuneConfig | SegmentConfig:
     """Look up a recipe for fine-tuning.
 
     Raises:

@@ -19,6 +19,7 @@ from voxlift.data.patch_augmentation import PatchAugmentation
 from voxlift.data.segmentation_batches import patch_loader, whole_case_loader
 from voxlift.data.segmentation_cache import SegmentationCache
 from voxlift.data.segmentation_cases import SegmentationCases
+from voxlift.data.segmentation_checks import check_segmentation
 from voxlift.data.segmentation_proposal import Wish, propose
 from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.sliding_window import WindowSettings
@@ -90,7 +91,10 @@ def open_segmentation_data(
             skip_bad=config.skip_bad,
             ignore_value=config.ignore_value,
             class_names=config.class_names,
+            regions=config.region_members,
         )
+    elif not cases.facts:
+        cases = check_segmentation(cases, skip_bad=config.skip_bad)
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
     if not len(val) and config.keep == "best":
