@@ -1,11 +1,15 @@
 """Small classifiers that are saved without having been trained, and made-up segmenters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
@@ -137,3 +141,67 @@ def make_segmenter() -> Callable[..., SavedModel]:
         return SavedModel((network.eval(),), head, preprocessing)
 
     return make
+
+
+@pytest.fixture
+def write_dicom_series() -> Callable[..., npt.NDArray[np.int16]]:
+    """Write an axial CT series whose file names run against the places of its slices."""
+
+    def write(
+        folder: Path,
+        *,
+        values: npt.NDArray[np.int16] | None = None,
+        orientation: Sequence[float] = (1, 0, 0, 0, 1, 0),
+        prefix: str = "image",
+        **tags: Any,
+    ) -> npt.NDArray[np.int16]:
+        if values is None:
+            values = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 7)).astype(np.int16)
+        normal = np.cross(orientation[:3], orientation[3:])
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, pixels in enumerate(values):
+            path = folder / f"{prefix}{len(values) - number:03}.dcm"
+            position = np.array([-10.0, -20.0, 30.0]) + normal * 2.5 * number
+            _write_dicom_slice(path, pixels, position.tolist(), orientation, tags)
+        return values
+
+    return write
+
+
+def _write_dicom_slice(
+    path: Path,
+    pixels: npt.NDArray[np.int16],
+    position: Sequence[float],
+    orientation: Sequence[float],
+    tags: dict[str, Any],
+) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SOPClassUID = CTImageStorage
+    header.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    header.PatientName = "Doe^Jane"
+    header.PatientID = "secret-7"
+    header.Modality = "CT"
+    header.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.9"
+    header.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    header.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.5"
+    header.ImagePositionPatient = list(position)
+    header.ImageOrientationPatient = list(orientation)
+    header.PixelSpacing = [0.75, 0.5]
+    header.SliceThickness = 2.5
+    header.RescaleSlope, header.RescaleIntercept = 1, 0
+    header.Rows, header.Columns = pixels.shape
+    header.SamplesPerPixel = 1
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
+    header.PixelRepresentation = 1
+    header.PixelData = pixels.tobytes()
+    for name, value in tags.items():
+        if value is None:
+            del header[name]
+        else:
+            setattr(header, name, value)
+    header.save_as(path, enforce_file_format=True)
