@@ -31,6 +31,9 @@ GAP_INCHES = 0.08
 MARGIN_INCHES = 0.12
 CAPTION_INCHES = 0.17
 HEADING_INCHES = 0.18
+# A narrow plane has at least the room of its caption.
+LEAST_STEP_INCHES = 1.08
+MOST_LETTERS = 38
 # Letters need room.
 LEAST_LETTERED_INCHES = 0.45
 HALO = (withStroke(linewidth=1.9, foreground="#000000a8"), Normal())
@@ -101,7 +104,13 @@ class Block:
         """Scale the three planes alike, so that side by side they fit the width."""
         heights, widths = zip(*(section.size_mm for section in self.sections), strict=True)
         room_inches = width_inches - (len(widths) - 1) * GAP_INCHES
-        return float(min(room_inches / sum(widths), most_inches / max(heights)))
+        wide = list(widths)
+        while True:
+            scale = (room_inches - (len(widths) - len(wide)) * LEAST_STEP_INCHES) / sum(wide)
+            still_wide = [width for width in wide if width * scale >= LEAST_STEP_INCHES]
+            if len(still_wide) == len(wide):
+                return float(min(scale, most_inches / max(heights)))
+            wide = still_wide
 
     def height_inches(self, width_inches: float, most_inches: float) -> float:
         """How much room the block takes."""
@@ -176,6 +185,13 @@ def sampled_window(image: npt.NDArray[Any]) -> Window:
     return float(low), float(max(high, low + 1e-6))
 
 
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of a long text, such as a file's name."""
+    if len(text) <= most:
+        return text
+    return text[: most // 2 - 2] + "..." + text[-(most // 2 - 1) :]
+
+
 def draw_blocks(
     figure: Figure,
     blocks: Sequence[Block],
@@ -220,7 +236,12 @@ def _draw_block(
     width, height = figure.get_size_inches()
     left, top = corner_inches
     heading = figure.text(
-        left / width, top / height, block.heading, weight="bold", fontsize=9, va="top"
+        left / width,
+        top / height,
+        shortened(block.heading, MOST_LETTERS),
+        weight="bold",
+        fontsize=9,
+        va="top",
     )
     end_inches = heading.get_window_extent().x1 / figure.dpi
     figure.text((end_inches + 0.1) / width, top / height, block.remark, fontsize=8, va="top")
@@ -238,7 +259,7 @@ def _draw_block(
         )
         if number == 0:
             _draw_bar(axes, section, inches_per_mm=inches_per_mm)
-        left += columns + GAP_INCHES
+        left += max(columns, LEAST_STEP_INCHES) + GAP_INCHES
 
 
 def _draw_section(

@@ -16,11 +16,14 @@ from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.types import Triple
 from voxlift.figures.sections import (
     DASHES,
+    MARGIN_INCHES,
+    MOST_LETTERS,
     Block,
     Layer,
     cut_sections,
     draw_blocks,
     sampled_window,
+    shortened,
 )
 from voxlift.figures.slices import Spacing, Window
 from voxlift.figures.structure_places import StructurePlace, count_voxels, locate_structure
@@ -36,6 +39,12 @@ LEAST_DETAIL_MM = 30.0
 # Less of a cut is not worth that the rest is not seen.
 DETAIL_SHARE = 0.6
 WIDTH_INCHES = 7.0
+# Of a block where two stand side by side.
+PAIRED_INCHES = 4.3
+# Of a letter of the legend.
+LETTER_INCHES = 0.075
+MOST_TITLE_LETTERS = 60
+NOTE = "#666666"
 POSITIONS_NOTE = "Positions count from the first slice at the foot, front and right."
 
 
@@ -153,7 +162,9 @@ def plot_overview(
         blocks.append(Block("nothing found", "the middle of the volume", sections, limits))
     notes = [POSITIONS_NOTE]
     if more:
-        shown = ", ".join(more[:4]) + (", ..." if len(more) > 4 else "")
+        shown = ", ".join(shortened(name, 24) for name in more[:4]) + (
+            ", ..." if len(more) > 4 else ""
+        )
         notes.insert(0, f"{len(more)} smaller structures are not shown: {shown}.")
     with drawn_figure(path, size_inches=(WIDTH_INCHES, 4)) as figure:
         _draw(
@@ -215,7 +226,9 @@ def plot_worst_cases(
         blocks.append(Block(case.id, f"Dice {case.dice:.2f}", sections, limits))
     if not blocks:
         raise DataError("There is no case to draw. Give at least one.")
-    handles = [Line2D([], [], color=colours[name], label=name) for name in shown]
+    handles = [
+        Line2D([], [], color=colours[name], label=shortened(name, MOST_LETTERS)) for name in shown
+    ]
     with drawn_figure(path, size_inches=(WIDTH_INCHES, 4)) as figure:
         _draw(
             figure,
@@ -309,7 +322,8 @@ def _view(
 
 def _legend(found: Sequence[_Found], *, has_truth: bool) -> list[Artist]:
     handles: list[Artist] = [
-        Line2D([], [], color=structure.colour, label=structure.name) for structure in found
+        Line2D([], [], color=structure.colour, label=shortened(structure.name, MOST_LETTERS))
+        for structure in found
     ]
     return [*handles, *_line_styles()] if has_truth and found else handles
 
@@ -331,26 +345,35 @@ def _draw(
     blocks_a_row: int = 1,
 ) -> None:
     """Draw the blocks with a title above, and legend and notes below."""
-    columns = 4
+    width_inches = WIDTH_INCHES if blocks_a_row == 1 else 2 * PAIRED_INCHES
+    letters = max((len(str(handle.get_label())) for handle in legend), default=0)
+    columns = max(1, min(4, int(width_inches / (letters * LETTER_INCHES + 0.6))))
     legend_inches = 0.2 * math.ceil(len(legend) / columns)
     notes_inches = 0.15 * len(notes)
     draw_blocks(
         figure,
         blocks,
         blocks_a_row=blocks_a_row,
-        block_inches=WIDTH_INCHES if blocks_a_row == 1 else 4.3,
+        block_inches=WIDTH_INCHES if blocks_a_row == 1 else PAIRED_INCHES,
         most_inches=2.9 if blocks_a_row == 1 else 1.9,
         above_inches=0.42 if title else 0.1,
         below_inches=legend_inches + notes_inches + 0.1,
     )
     width, height = figure.get_size_inches()
     if title:
-        figure.text(0.12 / width, 1 - 0.1 / height, title, fontsize=11, weight="bold", va="top")
+        figure.text(
+            MARGIN_INCHES / width,
+            1 - 0.1 / height,
+            shortened(title, MOST_TITLE_LETTERS),
+            fontsize=11,
+            weight="bold",
+            va="top",
+        )
     if legend:
         figure.legend(
             handles=legend,
             loc="upper left",
-            bbox_to_anchor=(0.12 / width, (legend_inches + notes_inches + 0.1) / height),
+            bbox_to_anchor=(MARGIN_INCHES / width, (legend_inches + notes_inches + 0.1) / height),
             ncols=columns,
             borderpad=0,
             borderaxespad=0,
@@ -358,5 +381,5 @@ def _draw(
         )
     for number, note in enumerate(reversed(notes)):
         figure.text(
-            0.12 / width, (0.07 + 0.15 * number) / height, note, fontsize=7, color="#666666"
+            MARGIN_INCHES / width, (0.07 + 0.15 * number) / height, note, fontsize=7, color=NOTE
         )
