@@ -10,6 +10,7 @@ from PIL import Image
 from voxlift.config import FinetuneConfig, PretrainConfig
 from voxlift.core.errors import ConfigError, DataError, WeightsError
 from voxlift.evaluation import evaluate, predict
+from voxlift.inference.volumes import Predictions
 from voxlift.nets.factory import create_backbone
 from voxlift.training.run import Run
 from voxlift.weights.file import read_weight_file, write_weight_file

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
-from voxlift.evaluation import Split
+from voxlift.evaluation import SegmentationOutput, Split
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -106,15 +106,17 @@ class EvaluateCommand:
 
 @dataclass
 class PredictCommand:
-    """Classify volumes with a saved model; writes predictions.csv.
+    """Let a saved model answer about volumes: classes to predictions.csv, or masks.
 
-    A broken volume is listed and does not stop the others; the exit code then is 1.
+    A segmenter writes a mask on the grid of each input (NAME.seg.nii.gz), a picture (NAME.png), and
+    volumes.csv. A broken volume is listed and does not stop the others; the exit code then is 1.
 
     Args:
         model: A weight file or a run folder (one with folds averages them).
         inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
-        out: Folder for the table.
+        out: Folder for the answers.
         device: Where the network runs; auto takes the fastest there is.
+        segmentation: Of a segmenter.
         debug: Show tracebacks of errors.
     """
 
@@ -122,6 +124,7 @@ class PredictCommand:
     inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT ...")]
     out: Path = Path("runs/prediction")
     device: Device = "auto"
+    segmentation: SegmentationOutput = field(default_factory=SegmentationOutput)
     debug: Flag = False
 
 

@@ -3,8 +3,8 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from math import isnan
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,13 @@ import tyro
 from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from voxlift.arguments import (
@@ -30,8 +36,8 @@ from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig, SegmentCon
 from voxlift.core.errors import ConfigError, VoxliftError
 from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
-from voxlift.inference.volumes import find_volumes
-from voxlift.metrics.bootstrap import Interval
+from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.segmentation_files import SegmentedFiles
 from voxlift.quickstart import quickstart
 from voxlift.recipes.registry import (
     FINETUNE_RECIPES,
@@ -39,6 +45,7 @@ from voxlift.recipes.registry import (
     finetune_recipe,
     pretrain_recipe,
 )
+from voxlift.tables import answer_table, judgement_table, volume_table
 from voxlift.training.run import Run
 from voxlift.training.run_folder import load_yaml
 from voxlift.weights.bundled import list_weights
@@ -148,9 +155,11 @@ def _finetune(argv: Sequence[str]) -> int:
     run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
     if run.report is None:
         return _show_run(run)
-    found = run.report.metrics.intervals()
-    baselines = {name: each.auroc.value for name, each in run.report.baselines.items()}
-    out.print(_judgement_table(f"classify, {run.report.split} cases", found, baselines))
+    baselines = {}
+    if isinstance(run.report, ClassificationReport):
+        baselines = {name: each.auroc.value for name, each in run.report.baselines.items()}
+    title = f"{command.run.task}, {run.report.split} cases"
+    out.print(judgement_table(title, run.report.metrics.intervals(), baselines))
     _show_places(run)
     return 0
 
@@ -183,44 +192,49 @@ def _evaluate(argv: Sequence[str]) -> int:
         device=command.device,
     )
     title = f"{result.task}, {result.split} cases"
-    out.print(_judgement_table(title, result.metrics, result.baselines))
+    out.print(judgement_table(title, result.metrics, result.baselines))
     out.print(f"Report: {result.folder}", soft_wrap=True)
     return 0
 
 
-def _judgement_table(
-    title: str, metrics: Mapping[str, Interval], baselines: Mapping[str, float]
-) -> Table:
-    """Show metrics with their intervals, and what one number a case would have reached."""
-    table = Table("metric", "value", "95 % interval", title=title)
-    for name, found in metrics.items():
-        bounds = "" if isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
-        table.add_row(name, f"{found.value:.4f}", bounds)
-    for name, value in baselines.items():
-        table.add_row(f"auroc of {name} alone", f"{value:.4f}", "")
-    return table
-
-
 def _predict(argv: Sequence[str]) -> int:
     command = _parse(PredictCommand, "predict", argv)
-    total = len(find_volumes(command.inputs))
-    with Progress(console=err, transient=True) as progress:
-        bar = progress.add_task("Predicting", total=total)
+    with _case_progress() as (on_case, on_window):
         result = predict(
             command.model,
             command.inputs,
             out=command.out,
             device=command.device,
-            on_case=lambda _: progress.advance(bar),
+            segmentation=command.segmentation,
+            on_case=on_case,
+            on_window=on_window,
         )
-    table = Table("input", "prediction", "probability")
-    for answer in result.predictions:
-        table.add_row(str(answer.path), answer.class_name, f"{answer.probability:.3f}")
-    out.print(table)
+    out.print(volume_table(result) if isinstance(result, SegmentedFiles) else answer_table(result))
     out.print(f"Table: {result.table}", soft_wrap=True)
     for reason in result.failures.values():
         err.print(f"failed: {reason}", style="red", soft_wrap=True)
     return 1 if result.failures else 0
+
+
+@contextmanager
+def _case_progress() -> Iterator[
+    tuple[Callable[[Path, int, int], None], Callable[[int, int], None]]
+]:
+    """Show a bar of cases and, within a case, one of windows, with the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
+        cases = progress.add_task("Cases", total=None)
+        windows = progress.add_task("Windows of this case", total=None, visible=False)
+
+        def on_case(path: Path, done: int, total: int) -> None:
+            del path
+            progress.update(cases, completed=done, total=total)
+            progress.reset(windows, visible=False)
+
+        def on_window(done: int, total: int) -> None:
+            progress.update(windows, completed=done, total=total, visible=True)
+
+        yield on_case, on_window
 
 
 def _inspect(argv: Sequence[str]) -> int:

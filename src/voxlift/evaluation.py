@@ -20,17 +20,50 @@ from voxlift.data.classification_source import open_classification
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.image_batches import image_loader
 from voxlift.data.image_source import open_images
+from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.classification import predict_cases, write_report
 from voxlift.inference.saved_model import SavedModel, load_model
+from voxlift.inference.segmentation import SegmentOptions
+from voxlift.inference.segmentation_files import SegmentedFiles, segment_files
+from voxlift.inference.segmentation_report import check_labels, judge_segmenter
 from voxlift.inference.volumes import Predictions, predict_volumes
 from voxlift.lifting.image_to_volume import lift
 from voxlift.metrics.bootstrap import Interval
 from voxlift.tasks.pretrain import normalize
-from voxlift.training.hardware import choose_device
+from voxlift.training.hardware import autocast, choose_device
 
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test", "all"]
+
+
+class SegmentationOutput(SegmentOptions):
+    """How a segmenter is applied to files, and what it writes for each.
+
+    Args:
+        probabilities: Write the probability of each structure as well (`NAME.prob.nii.gz`).
+        dicom_seg: Write a DICOM SEG object as well for DICOM inputs (needs `voxlift[dicom]`).
+        own_format: Write masks in the format of their input instead of .nii.gz.
+        resume: Pass over inputs whose outputs are all there.
+        overwrite: Replace outputs that are there.
+        series_uid: SeriesInstanceUID to read from DICOM folders that hold several series.
+        scratch: Folder for temporary files; None takes that of the system.
+    """
+
+    probabilities: bool = False
+    dicom_seg: bool = False
+    own_format: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    series_uid: str | None = None
+    scratch: Path | None = None
+
+    @property
+    def options(self) -> SegmentOptions:
+        """How the model is applied."""
+        return SegmentOptions.model_validate(
+            self.model_dump(include=set(SegmentOptions.model_fields))
+        )
 
 
 @dataclass(frozen=True)
@@ -98,9 +131,17 @@ def evaluate(
         return _evaluate_photographs(
             saved, data, folder, split="val", skip_bad=skip_bad, batch_size=batch_size
         )
+    judge = _evaluate_segmentation if saved.head.task == "segment" else _evaluate_classification
+    return judge(saved, data, folder, split=split, skip_bad=skip_bad, batch_size=batch_size)
+
+
+def _evaluate_classification(
+    model: SavedModel, data: str, folder: Path, *, split: Split, skip_bad: bool, batch_size: int
+) -> Evaluation:
+    """Measure AUROC and the like on labelled volumes."""
     cases = open_classification(data, skip_bad=skip_bad)
-    _check_classes(saved, cases)
-    settings = _SplitSettings.model_validate(saved.head.settings)
+    _check_classes(model, cases)
+    settings = _SplitSettings.model_validate(model.head.settings)
     if split == "all":
         indices, train = np.arange(len(cases)), np.array([], np.int64)
     else:
@@ -112,9 +153,9 @@ def evaluate(
         folder,
         cases,
         indices,
-        predict_cases(saved, cases, indices, batch_size=batch_size),
+        predict_cases(model, cases, indices, batch_size=batch_size),
         split=split,
-        threshold=saved.head.threshold,
+        threshold=model.head.threshold,
         train_indices=train,
         seed=settings.seed,
     )
@@ -125,6 +166,32 @@ def evaluate(
         baselines={name: baseline.auroc.value for name, baseline in report.baselines.items()},
         folder=folder,
     )
+
+
+def _evaluate_segmentation(
+    model: SavedModel, data: str, folder: Path, *, split: Split, skip_bad: bool, batch_size: int
+) -> Evaluation:
+    """Measure Dice and the like on volumes with masks."""
+    settings = model.segmentation
+    cases = open_segmentation(data, skip_bad=skip_bad, labels=settings.labels)
+    check_labels(settings.labels, cases)
+    if split == "all":
+        indices = np.arange(len(cases))
+    else:
+        cases = cases.with_splits(fractions=settings.fractions, seed=settings.seed)
+        indices = cases.indices(split)
+    if not len(indices):
+        raise DataError(f"{data} has no cases in the split '{split}'. Choose another --split.")
+    report = judge_segmenter(
+        model,
+        cases,
+        indices,
+        folder,
+        split=split,
+        options=SegmentOptions(batch_size=batch_size),
+        seed=settings.seed,
+    )
+    return Evaluation("segment", split, report.metrics.intervals(), {}, folder)
 
 
 class _SplitSettings(BaseModel):
@@ -194,26 +261,55 @@ def predict(
     *,
     out: str | Path = "runs/prediction",
     device: str = "auto",
-    on_case: Callable[[Path], None] | None = None,
-) -> Predictions:
-    """Let a saved model answer about volumes on disk; the answers go to `predictions.csv`.
+    segmentation: SegmentationOutput | None = None,
+    on_case: Callable[[Path, int, int], None] | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Predictions | SegmentedFiles:
+    """Let a saved model answer about volumes on disk.
 
-    A volume that cannot be read is listed among the failures and does not stop the others.
+    A classifier's answers go to `predictions.csv`; a segmenter's to a mask on each input's own grid
+    (`NAME.seg.nii.gz`), a picture (`NAME.png`) and `volumes.csv`. A volume that cannot be read is
+    listed among the failures and does not stop the others.
 
     Args:
         model: A weight file, or a run folder (that of a run with folds averages them).
         inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
-        out: Folder for the table.
+        out: Folder for the answers.
         device: `auto`, `cuda`, `mps` or `cpu`.
-        on_case: Called with each input when it is done.
+        segmentation: How a segmenter is applied and what it writes.
+        on_case: Called with each input when it is done, the number of those done, and of all.
+        on_window: Called after each window of a segmenter with how many are done, and of how many.
 
     Raises:
-        DataError: If an input does not exist, or the table does.
-        WeightsError: If the model cannot be trusted or is not a classifier of volumes.
+        ConfigError: If options do not fit the model.
+        DataError: If an input does not exist, or outputs do.
+        WeightsError: If the model cannot be trusted or is not one of volumes.
     """
-    saved = load_model(
-        model, device=choose_device(MachineConfig.model_validate({"device": device}))
-    )
+    machine = MachineConfig.model_validate({"device": device})
+    where = choose_device(machine)
+    saved = load_model(model, device=where)
+    if saved.head.task == "segment":
+        wanted = segmentation or SegmentationOutput()
+        return segment_files(
+            saved,
+            inputs,
+            out=Path(out),
+            options=wanted.options,
+            probabilities=wanted.probabilities,
+            dicom_seg=wanted.dicom_seg,
+            own_format=wanted.own_format,
+            resume=wanted.resume,
+            overwrite=wanted.overwrite,
+            series_uid=wanted.series_uid,
+            scratch=wanted.scratch,
+            autocast=lambda: autocast(machine, where),
+            on_case=on_case,
+            on_window=on_window,
+        )
+    if segmentation is not None and segmentation != SegmentationOutput():
+        raise ConfigError(
+            f"{model} was trained to {saved.head.task}; options of segmentation do not go with it."
+        )
     if saved.head.task != "classify":
         raise ConfigError(
             f"{model} was trained on photographs ({saved.head.task}); fine-tune it on volumes "

@@ -27,6 +27,8 @@ from voxlift.data.image_source import ImageSource, open_images
 from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.volume_cache import VolumeCache
 from voxlift.figures.learning_curves import plot_learning_curves
+from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.segmentation_report import SegmentationReport
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.norm import apply_norm_mode
 from voxlift.tasks.classify import ClassifyTask
@@ -53,6 +55,7 @@ from voxlift.training.run_folder import (
     remembering_log,
 )
 from voxlift.training.segmentation import (
+    judge_segmentation,
     open_segmentation_data,
     save_segmenter,
     segmentation_loaders,
@@ -206,7 +209,11 @@ def _segment(
             return Run(folder.path)
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
         save_segmenter(model, data, config, folder, metrics)
-    return Run(folder.path, folder.model, metrics)
+        if not len(data.test) + len(data.val):
+            logger.warning("There are no cases left to judge the model by.")
+            return Run(folder.path, folder.model, metrics)
+        report = judge_segmentation(data, config, folder)
+    return Run(folder.path, folder.model, _values(report), report)
 
 
 def _classify(
@@ -232,11 +239,13 @@ def _classify(
         if not finished:
             return Run(folder.path)
         report = judge(data, config, folder)
-    metrics = {
-        f"{report.split}/{name}": interval.value
-        for name, interval in report.metrics.intervals().items()
-    }
-    return Run(folder.path, folder.path if config.folds else folder.model, metrics, report)
+    return Run(folder.path, folder.path if config.folds else folder.model, _values(report), report)
+
+
+def _values(report: ClassificationReport | SegmentationReport) -> dict[str, float]:
+    """Name the metrics of a report by their split: `test/auroc`, `test/dice`."""
+    found = report.metrics.intervals()
+    return {f"{report.split}/{name}": interval.value for name, interval in found.items()}
 
 
 @dataclass(frozen=True)

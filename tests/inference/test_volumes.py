@@ -66,7 +66,12 @@ def test_predictions_follow_the_contract_of_the_model(
 ) -> None:
     model = make_model(threshold=0.45)
     done: list[Path] = []
-    result = predict_volumes(model, [scans / "b.nii.gz"], out=tmp_path / "out", on_case=done.append)
+    result = predict_volumes(
+        model,
+        [scans / "b.nii.gz"],
+        out=tmp_path / "out",
+        on_case=lambda path, *_: done.append(path),
+    )
     (answer,) = result.predictions
     volume = torch.from_numpy(preprocess(Volume(ct(1)), model.preprocessing))[None]
     expected = model.networks[0](volume).softmax(1)[0].tolist()
@@ -107,7 +112,9 @@ def test_broken_volumes_are_listed_and_do_not_stop_the_others(
     write(folder / "whole.nii.gz", ct())
     expected = broken(folder)
     done: list[Path] = []
-    result = predict_volumes(make_model(), [folder], out=tmp_path / "out", on_case=done.append)
+    result = predict_volumes(
+        make_model(), [folder], out=tmp_path / "out", on_case=lambda path, *_: done.append(path)
+    )
     assert [answer.path.name for answer in result.predictions] == ["whole.nii.gz"]
     assert {path.name for path in result.failures} == set(expected)
     for path, reason in result.failures.items():

@@ -9,7 +9,7 @@ from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.nets.classifier import Classifier
-from voxlift.nets.factory import MODELS, create_backbone, create_model, list_backbones
+from voxlift.nets.factory import TASKS, create_backbone, create_model, list_backbones
 from voxlift.nets.resnet import ResNet
 from voxlift.weights.save import save_weights
 
@@ -139,7 +139,7 @@ def test_create_model_puts_a_head_on_any_backbone() -> None:
     assert isinstance(model, Classifier)
     assert model.dropout.p == 0.5
     assert model(torch.zeros(2, 1, 8, 8, 8)).shape == (2, 3)
-    assert list(MODELS) == ["classify"]
+    assert TASKS == ("classify", "segment")
 
 
 def test_create_model_refuses_what_it_does_not_know() -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxlift.core.errors import DataError
+from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.case_table import apply_case_table
 from voxlift.data.dataset_json import FILE_NAME, read_dataset_json
 from voxlift.data.msd import read_msd
@@ -43,6 +44,7 @@ def open_segmentation(
     ignore_value: int | None = None,
     class_names: Sequence[str] = (),
     regions: Mapping[str, Sequence[int]] | None = None,
+    labels: LabelScheme | None = None,
 ) -> SegmentationCases:
     """Open volumes with masks, deciding by what `data` is, and check every one of them.
 
@@ -55,6 +57,8 @@ def open_segmentation(
             by default as the data set names them, else `class 1` and so on.
         regions: Overlapping regions to be found instead of the classes, by name, as the values of
             their classes in the masks, the larger ones first.
+        labels: What the values in the masks mean if the data does not say it, such as what a
+            trained model knows; the options above do not go with it.
 
     Returns:
         The cases, in the splits that the data set came with, if any (complete them by
@@ -64,6 +68,8 @@ def open_segmentation(
         DataError: If `data` is none of these, a case cannot be used, or the splits leak.
     """
     listing = _list(data, skip_bad=skip_bad)
+    if labels is not None:
+        listing = replace(listing, labels=listing.labels or labels)
     cases = check_segmentation(
         listing,
         skip_bad=skip_bad,

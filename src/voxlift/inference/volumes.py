@@ -78,7 +78,7 @@ def predict_volumes(
     inputs: Sequence[str | Path],
     *,
     out: Path,
-    on_case: Callable[[Path], None] | None = None,
+    on_case: Callable[[Path, int, int], None] | None = None,
 ) -> Predictions:
     """Classify volumes; a broken one is listed and does not stop the others.
 
@@ -86,7 +86,7 @@ def predict_volumes(
         model: The classifier.
         inputs: Files, DICOM series folders, or folders of them.
         out: Folder for `predictions.csv`.
-        on_case: Called with each input when it is done.
+        on_case: Called with each input when it is done, the number of those done, and of all.
 
     Raises:
         DataError: If an input does not exist, no volume is found, or `predictions.csv` exists.
@@ -97,13 +97,13 @@ def predict_volumes(
     paths = find_volumes(inputs)
     answers: list[Prediction] = []
     failures: dict[Path, str] = {}
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         try:
             answers.append(_predict(model, path))
         except VoxliftError as error:
             failures[path] = str(error)
         if on_case is not None:
-            on_case(path)
+            on_case(path, number, len(paths))
     write_text(
         table,
         predictions_csv(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.segmentation_report import SegmentationReport
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,13 @@ class Run:
         folder: Its run folder.
         model_path: The trained model; None if the run was interrupted.
         metrics: Final metrics by name, such as `val/top1` or `test/auroc`.
-        report: The verdict on the test cases, with intervals and baselines, for fine-tuning.
+        report: The verdict on the test cases, with intervals, for fine-tuning.
     """
 
     folder: Path
     model_path: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    report: ClassificationReport | None = None
+    report: ClassificationReport | SegmentationReport | None = None
 
     @property
     def finished(self) -> bool:

@@ -22,7 +22,10 @@ from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.segmentation_checks import check_segmentation
 from voxlift.data.segmentation_proposal import Wish, propose
 from voxlift.data.segmentation_source import open_segmentation
+from voxlift.inference.saved_model import load_model
+from voxlift.inference.segmentation_report import SegmentationReport, judge_segmenter
 from voxlift.inference.sliding_window import WindowSettings
+from voxlift.training.hardware import choose_device
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -198,6 +201,30 @@ def save_segmenter(
             settings=settings.model_dump(mode="json"),
         ),
         provenance=describe_origin(config, metrics),
+    )
+
+
+def judge_segmentation(
+    data: SegmentationData, config: SegmentConfig, folder: RunFolder
+) -> SegmentationReport:
+    """Ask the saved model about the test cases and write the report.
+
+    Where there are no test cases, the validation cases are judged, and the report says so; where
+    the weights were not chosen by them, they are as good as test cases.
+    """
+    split, indices = ("test", data.test) if len(data.test) else ("val", data.val)
+    if split == "val" and config.keep == "best":
+        logger.warning(
+            "There are no test cases: the metrics are those of the validation cases, by which the "
+            "weights were chosen."
+        )
+    return judge_segmenter(
+        load_model(folder.model, device=choose_device(config.machine)),
+        data.cases,
+        indices,
+        folder.path,
+        split=split,
+        seed=config.seed,
     )
 
 

@@ -1,0 +1,41 @@
+"""Results as tables for the console."""
+
+from collections.abc import Mapping
+from math import isnan
+
+from rich.table import Table
+
+from voxlift.inference.segmentation_files import SegmentedFiles
+from voxlift.inference.volumes import Predictions
+from voxlift.metrics.bootstrap import Interval
+
+
+def judgement_table(
+    title: str, metrics: Mapping[str, Interval], baselines: Mapping[str, float]
+) -> Table:
+    """Show metrics with their intervals, and what one number a case would have reached."""
+    table = Table("metric", "value", "95 % interval", title=title)
+    for name, found in metrics.items():
+        bounds = "" if isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
+        table.add_row(name, f"{found.value:.4f}", bounds)
+    for name, value in baselines.items():
+        table.add_row(f"auroc of {name} alone", f"{value:.4f}", "")
+    return table
+
+
+def answer_table(result: Predictions) -> Table:
+    """Show what a classifier says about each input."""
+    table = Table("input", "prediction", "probability")
+    for answer in result.predictions:
+        table.add_row(str(answer.path), answer.class_name, f"{answer.probability:.3f}")
+    return table
+
+
+def volume_table(result: SegmentedFiles) -> Table:
+    """Show the volume of each structure in each input."""
+    names = list(result.files[0].volumes_ml) if result.files else []
+    table = Table("input", "mask", *(f"{name} (ml)" for name in names))
+    for each in result.files:
+        volumes = (f"{each.volumes_ml[name]:.3g}" for name in names)
+        table.add_row(str(each.path), each.mask.name, *volumes)
+    return table
