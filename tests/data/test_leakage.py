@@ -18,6 +18,15 @@ def test_equal_voxels_hash_alike_whatever_their_type() -> None:
     assert len({hash_voxels(arrays) for arrays in [[scan], *different]}) == 5
 
 
+def test_large_scans_are_hashed_to_their_end() -> None:
+    scan = np.zeros((3, 700, 700), dtype=np.int16)
+    scan[0, 0, 0] = 1
+    other = scan.copy()
+    other[-1, -1, -1] = 1
+    assert hash_voxels([scan]) == hash_voxels([np.asfortranarray(scan)])
+    assert hash_voxels([scan]) != hash_voxels([other])
+
+
 def test_blank_scans_are_not_compared() -> None:
     assert hash_voxels([np.full((2, 2, 2), 7), np.zeros((2, 2, 2))]) is None
     assert hash_voxels([np.zeros((2, 2, 2)), np.arange(8).reshape(2, 2, 2)]) is not None

@@ -17,6 +17,8 @@ from voxlift.data.splits import SPLITS
 
 _log = logging.getLogger(__name__)
 
+_PART_VOXELS = 2**20
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -42,10 +44,13 @@ def hash_voxels(arrays: Sequence[npt.NDArray[Any]]) -> str | None:
     digest = hashlib.blake2b(digest_size=16)
     is_blank = True
     for array in arrays:
-        numbers = np.ascontiguousarray(array, dtype=np.float32)
-        is_blank = is_blank and bool(numbers.min() == numbers.max())
-        digest.update(repr(numbers.shape).encode())
-        digest.update(numbers.data)
+        is_blank = is_blank and bool(array.min() == array.max())
+        digest.update(repr(array.shape).encode())
+        flat = array.reshape(-1)
+        # In parts, for a large scan is not to be there twice.
+        for start in range(0, flat.size, _PART_VOXELS):
+            part = np.ascontiguousarray(flat[start : start + _PART_VOXELS], dtype=np.float32)
+            digest.update(part.data)
     return None if is_blank else digest.hexdigest()
 
 
