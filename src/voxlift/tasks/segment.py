@@ -2,17 +2,16 @@
 
 import lightning
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from voxlift.core.label_scheme import IGNORED, LabelScheme
+from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.prepared_image import Region
 from voxlift.data.preprocess import NetworkInput
 from voxlift.data.segmentation_batches import SegmentationBatch
 from voxlift.inference.sliding_window import WindowSettings, predict_windows
-from voxlift.metrics.overlap import dice_scores
+from voxlift.metrics.structures import case_metrics
 from voxlift.tasks.optimization import (
     OptimizationConfig,
     build_optimizer,
@@ -54,7 +53,7 @@ class SegmentTask(lightning.LightningModule):
         self.num_steps = num_steps
         self.window = window
         self.layer_decay = layer_decay
-        self._scores: list[npt.NDArray[np.float64]] = []
+        self._scores: list[list[float]] = []
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Compute the logits of prepared volumes."""
@@ -93,9 +92,11 @@ class SegmentTask(lightning.LightningModule):
             device=self.device,
         )
         found = self.labels.structures_of(probabilities)
-        self._scores.append(
-            dice_scores(found, self.labels.structure_masks(truth), judged=truth != IGNORED)
+        # On a grid of voxels, for Dice does not depend on their size.
+        metrics = case_metrics(
+            found, truth, labels=self.labels, spacing_mm=(1.0, 1.0, 1.0), surfaces=False
         )
+        self._scores.append([metrics[name].dice for name in self.labels.structures])
 
     def on_validation_epoch_end(self) -> None:
         """Average the Dice over cases, then over structures; absent ones count nowhere."""
