@@ -77,6 +77,37 @@ def test_decathlon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "2 cases in 2 groups; channels MRI; classes background (0), front (1)" in caplog.text
 
 
+def write_four_dimensional(path: Path, *volumes: Volume) -> None:
+    """Write channels as the Decathlon does, on the grid of the first."""
+    import nibabel
+
+    array = np.stack([volume.array.transpose(2, 1, 0) for volume in volumes], axis=-1)
+    # NIfTI's x and y grow to the other sides.
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 2.0, 1.0])), path)
+
+
+def test_decathlon_with_channels_in_one_file(tmp_path: Path) -> None:
+    folder = layout(tmp_path, "imagesTr", "labelsTr")
+    for number in range(2):
+        path = folder / "imagesTr" / f"case_{number}.nii.gz"
+        write_four_dimensional(path, image(10 * number), image(10 * number + 1))
+    named = {**NAMED, "modality": {"0": "T2", "1": "ADC"}}
+    cases = open_segmentation(describe(folder, **named, training=training()))
+    check(cases, classes=("front", "back"), channels=2)
+    assert cases.channel_names == ("T2", "ADC")
+    with pytest.raises(
+        DataError, match=r"case_0 has 2 channel\(s\), but the data set has 1 \(MRI\)"
+    ):
+        open_segmentation(describe(folder, **NAMED, training=training()))
+
+
+def test_a_mask_of_four_dimensions_is_refused(tmp_path: Path) -> None:
+    folder = layout(tmp_path, "images", "labels")
+    write_four_dimensional(folder / "labels" / "case_1.nii.gz", mask(), mask())
+    with pytest.raises(DataError, match=r"labels/case_1\.nii\.gz.*expected three dim"):
+        open_segmentation(folder)
+
+
 def test_decathlon_lists_under_another_name(tmp_path: Path) -> None:
     content = {**NAMED, "training": training(1), "validation": training()[1:]}
     path = layout(tmp_path, "imagesTr", "labelsTr") / "fold_0.json"
@@ -98,8 +129,9 @@ def test_decathlon_without_description(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_nnunet(tmp_path: Path, version: int) -> None:
+def test_nnunet(tmp_path: Path, version: int, caplog: pytest.LogCaptureFixture) -> None:
     folder = layout(tmp_path, "imagesTr", "labelsTr", channels=2)
+    (folder / "labelsTr" / "notes.txt").write_text("x")
     if version == 1:
         modality = {"modality": {"0": "T1", "1": "T2"}}
         describe(folder, labels=NAMED["labels"], **modality, training=training())
@@ -111,9 +143,11 @@ def test_nnunet(tmp_path: Path, version: int) -> None:
             file_ending=".nii.gz",
             numTraining=2,
         )
-    cases = open_segmentation(folder)
+    with caplog.at_level(logging.WARNING):
+        cases = open_segmentation(folder)
     check(cases, classes=("front", "back"), channels=2)
     assert cases.channel_names == ("T1", "T2")
+    assert caplog.text.count("such as notes.txt") == 1
 
 
 def test_nnunet_without_description(tmp_path: Path) -> None:

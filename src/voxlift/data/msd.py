@@ -16,6 +16,7 @@ from voxlift.data.dataset_json import DatasetDescription, ListedCase
 from voxlift.data.file_pairs import volume_name
 from voxlift.data.listing_problems import report_problems
 from voxlift.data.manifest_rows import is_there
+from voxlift.data.paired_folders import visible_entries
 from voxlift.data.segmentation_cases import SegmentationCase
 from voxlift.data.segmentation_listing import SegmentationListing
 
@@ -75,8 +76,8 @@ def _warn_of_unlisted(folder: Path, description: DatasetDescription) -> None:
     there = {
         path
         for parent in {mask.parent for mask in masks}
-        for path in (parent.iterdir() if parent.is_dir() else ())
-        if not path.name.startswith(".")
+        if parent.is_dir()
+        for path in visible_entries(parent)
     }
     unlisted = sorted(path.name for path in there - masks)
     if unlisted:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from voxlift.data.dataset_json import DatasetDescription
+from voxlift.data.file_pairs import volume_name
 from voxlift.data.listing_problems import report_problems
-from voxlift.data.paired_folders import list_volumes
+from voxlift.data.paired_folders import list_volumes, visible_entries
 from voxlift.data.segmentation_cases import SegmentationCase
 from voxlift.data.segmentation_listing import SegmentationListing
 
@@ -30,7 +31,9 @@ def is_nnunet_raw(folder: Path) -> bool:
     """
     if not (folder / IMAGES).is_dir() or not (folder / LABELS).is_dir():
         return False
-    images, labels = list_volumes(folder / IMAGES), list_volumes(folder / LABELS)
+    images, labels = (
+        {volume_name(path) for path in visible_entries(folder / name)} for name in (IMAGES, LABELS)
+    )
     cases = [match["case"] for name in images if (match := _NAME.fullmatch(name))]
     return any(case in labels and case not in images for case in cases)
 
