@@ -196,3 +196,13 @@ def damaged(path: Path, what: str) -> DataError:
         f"{path} is damaged or cut off: {what}. Copy it again from its source, "
         "or leave it out (--skip-bad)."
     )
+
+
+def several_channels(path: Path, count: int) -> DataError:
+    """Make the error for a file of several channels where one volume is wanted."""
+    return DataError(
+        f"{path}: it has four dimensions or several values a voxel, {count} channels or points in "
+        "time; expected three dimensions (depth, height, width) with one value. Read it with "
+        "read_channels, which gives a volume for each, or save the one that is meant as a file of "
+        "its own."
+    )

@@ -5,23 +5,27 @@ NIfTI, NRRD, MetaImage, DICOM series folders and NumPy files become a `Volume` (
 tags only the geometry is kept.
 """
 
-import logging
-import zipfile
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
 from voxlift.data.dicom import holds_dicom, read_dicom_series
-from voxlift.data.nifti import check_nifti, read_nifti
+from voxlift.data.nifti import check_nifti, read_nifti, read_nifti_channels
+from voxlift.data.numpy_volumes import read_numpy_channels
+from voxlift.data.simpleitk_volumes import read_simpleitk_channels, write_simpleitk
 from voxlift.data.volume import Volume
-from voxlift.data.volume_integrity import check_meta, check_nrrd, check_size
+from voxlift.data.volume_integrity import check_meta, check_nrrd, several_channels
 
-__all__ = ["Volume", "is_volume_path", "read_channels", "read_volume", "write_volume"]
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "Volume",
+    "check_volume_path",
+    "is_volume_path",
+    "read_channels",
+    "read_volume",
+    "write_volume",
+]
 
 _CHECKS = {
     ".nii": check_nifti,
@@ -33,7 +37,6 @@ _CHECKS = {
 }
 _NUMPY_SUFFIXES = (".npy", ".npz")
 _WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz")
-_ARRAY_NAMES = ("voxel", "image", "volume")
 
 
 def is_volume_path(path: str | Path) -> bool:
@@ -59,7 +62,8 @@ def read_volume(
             array `voxel`, `image` or `volume`; `spacing_mm`, `origin_mm` and `direction` are read
             if they are there. Where a file states no geometry, the spacing is 1 mm, and the log
             says so.
-        series_uid: Which series to read from a folder that holds several.
+        series_uid: Which series to read from a folder that holds several; see
+            `voxlift.data.dicom.list_series`.
         check_finite: Refuse NaN and infinity.
 
     Returns:
@@ -69,31 +73,31 @@ def read_volume(
         DataError: If there is no such file, it is of an unknown kind, damaged, not
             three-dimensional, or its geometry is not a straight, even grid.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            volume = read_dicom_series(path, series_uid=series_uid)
-        else:
-            volume = _read_file(path)
-        if check_finite:
-            volume.check_finite()
-    except DataError as error:
-        if str(path) in str(error):
-            raise
-        raise DataError(f"{path}: {error}") from error
-    except OSError as error:
-        raise DataError(
-            f"{path} could not be read: {error.strerror or error}. "
-            "Check the path and the right to read it."
-        ) from error
+    (volume,) = _read(Path(path), series_uid=series_uid, check_finite=check_finite, several=False)
     return volume
 
 
 def read_channels(
     path: str | Path, *, series_uid: str | None = None, check_finite: bool = True
 ) -> tuple[Volume, ...]:
-    """Read a scan that may hold several channels in one file, a `Volume` for each."""
-    return (read_volume(path, series_uid=series_uid, check_finite=check_finite),)
+    """Read a scan that may hold several channels in one file.
+
+    Channels are the fourth dimension of a NIfTI file (as in the Medical Segmentation Decathlon) or
+    its fifth after an empty fourth, the values a voxel or the fourth dimension of an NRRD or
+    MetaImage file, and the first of four dimensions of a NumPy array.
+
+    Args:
+        path: As for `read_volume`.
+        series_uid: As for `read_volume`.
+        check_finite: Refuse NaN and infinity.
+
+    Returns:
+        A volume for each channel, all on the same grid; one for a three-dimensional file.
+
+    Raises:
+        DataError: As `read_volume`, but for the number of dimensions.
+    """
+    return _read(Path(path), series_uid=series_uid, check_finite=check_finite, several=True)
 
 
 def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -> Path:
@@ -112,13 +116,7 @@ def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -
             space or right to write it.
     """
     path = Path(path)
-    suffix = _suffix(path)
-    if suffix not in _WRITTEN_SUFFIXES:
-        raise DataError(
-            f"{path}: volumes are written as {', '.join(_WRITTEN_SUFFIXES)}. Choose one of these."
-        )
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} is there already. Choose another name, or pass overwrite=True.")
+    suffix = check_volume_path(path, overwrite=overwrite)
     with write_aside(path) as aside:
         if suffix == ".npz":
             np.savez_compressed(
@@ -129,10 +127,26 @@ def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -
                 direction=volume.direction,
             )
         else:
-            _write_simpleitk(aside, volume)
+            write_simpleitk(aside, volume)
             # A full disk in the middle of compressed data is no error to SimpleITK.
             _CHECKS[suffix](aside)
     return path
+
+
+def check_volume_path(path: Path, *, overwrite: bool) -> str:
+    """Check that a volume may be written to a path, and return the suffix that says how.
+
+    Raises:
+        DataError: If the suffix is none of those written, or a file stands there already.
+    """
+    suffix = _suffix(path)
+    if suffix not in _WRITTEN_SUFFIXES:
+        raise DataError(
+            f"{path}: volumes are written as {', '.join(_WRITTEN_SUFFIXES)}. Choose one of these."
+        )
+    if path.exists() and not overwrite:
+        raise DataError(f"{path} is there already. Choose another name, or pass overwrite=True.")
+    return suffix
 
 
 def _suffix(path: Path) -> str | None:
@@ -141,7 +155,30 @@ def _suffix(path: Path) -> str | None:
     return next((suffix for suffix in known if name.endswith(suffix)), None)
 
 
-def _read_file(path: Path) -> Volume:
+def _read(
+    path: Path, *, series_uid: str | None, check_finite: bool, several: bool
+) -> tuple[Volume, ...]:
+    try:
+        if path.is_dir():
+            volumes: tuple[Volume, ...] = (read_dicom_series(path, series_uid=series_uid),)
+        else:
+            volumes = _read_file(path, several=several)
+        if check_finite:
+            for volume in volumes:
+                volume.check_finite()
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be read: {error.strerror or error}. "
+            "Check the path and the right to read it."
+        ) from error
+    return volumes
+
+
+def _read_file(path: Path, *, several: bool) -> tuple[Volume, ...]:
     if not path.is_file():
         raise DataError(f"{path} is not there. Check the path.")
     suffix = _suffix(path)
@@ -153,133 +190,13 @@ def _read_file(path: Path) -> Volume:
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out (--skip-bad).")
-    if suffix in _NUMPY_SUFFIXES:
-        return _read_numpy(path, suffix)
     if suffix in (".nii", ".nii.gz"):
-        return read_nifti(path)
-    _CHECKS[suffix](path)
-    return _read_simpleitk(path)
-
-
-def _read_simpleitk(path: Path) -> Volume:
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        check_size(path, reader.GetSize())
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            raise DataError(
-                f"{path}: it has {reader.GetDimension()} dimensions of size "
-                f"{reader.GetSize()[::-1]} with {reader.GetNumberOfComponents()} values a voxel; "
-                "expected three dimensions (depth, height, width) with one value. Save one "
-                "channel or one point in time as a file of its own, a single slice as "
-                "(1, height, width)."
-            )
-        image = reader.Execute()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise DataError(
-            f"{path} could not be read: {reason} Copy it again, or leave it out (--skip-bad)."
-        ) from error
-    depth, height, width = reversed(image.GetSpacing())
-    return Volume(
-        array=SimpleITK.GetArrayFromImage(image),
-        spacing_mm=(depth, height, width),
-        origin_mm=image.GetOrigin(),
-        direction=np.array(image.GetDirection()).reshape(3, 3),
-    )
-
-
-def _write_simpleitk(path: Path, volume: Volume) -> None:
-    import SimpleITK
-
-    image = SimpleITK.GetImageFromArray(_writable(volume.array))
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm)
-    image.SetDirection(volume.direction.ravel().tolist())
-    try:
-        SimpleITK.WriteImage(image, str(path), useCompression=not path.name.endswith(".nii"))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise OSError(reason) from error
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    """Booleans and half precision are not in the formats; both have an exact stand-in."""
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-
-def _read_numpy(path: Path, suffix: str) -> Volume:
-    try:
-        if suffix == ".npy":
-            # Mapping the file compares its size with the header before memory is taken.
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            arrays = {"array": np.array(_native(mapped))}
-        else:
-            arrays = _read_npz(path)
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path} could not be read as a NumPy file: {error}. Only plain arrays are read "
-            "(no pickled objects). Save it again, or leave it out (--skip-bad)."
-        ) from error
-    if "spacing_mm" not in arrays:
-        logger.info("%s states no geometry: a spacing of 1 mm is taken.", path.name)
-    array = _choose_array(path, arrays)
-    geometry = {
-        name: arrays[name] for name in ("spacing_mm", "origin_mm", "direction") if name in arrays
-    }
-    return Volume(array=array, **cast("dict[str, Any]", geometry))
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read the members of an .npz file, refusing claims of size that the file cannot hold."""
-    arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                continue
-            check_size(path, (max(member.file_size // 16, 1),))
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read_header = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read_header(file)
-                if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size:
-                    raise ValueError(f"{member.filename} claims the size {shape} but is shorter")
-            with archive.open(member) as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-                # Reading on to the end compares the check sum of the archive.
-                file.read(1)
-            arrays[member.filename.removesuffix(".npy")] = _native(array)
-    return arrays
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _choose_array(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    named = [name for name in _ARRAY_NAMES if name in arrays]
-    if named:
-        return arrays[named[0]]
-    solid = [name for name, array in arrays.items() if array.ndim == 3]
-    if len(solid) == 1:
-        return arrays[solid[0]]
-    found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
-    raise DataError(
-        f"{path}: which array is the volume? It holds {found}. Keep one 3D array, or name it "
-        f"{' or '.join(_ARRAY_NAMES)}."
-    )
+        return read_nifti_channels(path) if several else (read_nifti(path),)
+    if suffix in _NUMPY_SUFFIXES:
+        volumes = read_numpy_channels(path)
+    else:
+        _CHECKS[suffix](path)
+        volumes = read_simpleitk_channels(path)
+    if len(volumes) > 1 and not several:
+        raise several_channels(path, len(volumes))
+    return volumes
