@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from voxlift.core.errors import DataError
+from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.segmentation_source import open_segmentation
 from voxlift.data.volume import Volume
@@ -126,6 +127,14 @@ def test_decathlon_without_description(tmp_path: Path) -> None:
     folder = layout(tmp_path, "imagesTr", "labelsTr")
     check(open_segmentation(folder), classes=("class 1", "class 2"))
     check(open_segmentation(folder, class_names=("a", "b")), classes=("a", "b"))
+
+
+def test_classes_that_a_model_knows_are_taken_where_the_data_says_nothing(tmp_path: Path) -> None:
+    folder = layout(tmp_path, "imagesTr", "labelsTr")
+    known = LabelScheme(names=("background", "a", "b", "c"), values=(0, 1, 2, 3))
+    assert open_segmentation(folder, labels=known).labels == known
+    describe(folder, **NAMED)
+    assert open_segmentation(folder, labels=known).labels.names[1:] == ("front", "back")
 
 
 @pytest.mark.parametrize("version", [1, 2])
