@@ -163,8 +163,12 @@ def test_predict_answers_like_the_evaluation(
 ) -> None:
     done: list[Path] = []
     result = predict(
-        finetuned.folder, [nodule_folder / "volumes"], out=tmp_path, on_case=done.append
+        finetuned.folder,
+        [nodule_folder / "volumes"],
+        out=tmp_path,
+        on_case=lambda path, *_: done.append(path),
     )
+    assert isinstance(result, Predictions)
     assert len(result.predictions) == len(done) == 30
     assert not result.failures
     by_name = {answer.path.name: answer for answer in result.predictions}
