@@ -7,7 +7,7 @@ import torch
 import voxlift.bench
 from voxlift.bench import run as run_module
 from voxlift.bench.report import BenchRow
-from voxlift.bench.run import BENCHES, list_benches, run_bench
+from voxlift.bench.run import BENCHES, ON_DEMAND, list_benches, run_bench
 from voxlift.bench.setting import Setting
 from voxlift.core.errors import ConfigError
 
@@ -32,6 +32,7 @@ class FakeCase:
 @pytest.fixture(autouse=True)
 def _fake_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "BENCHES", {name: FakeCase(name) for name in "abc"})
+    monkeypatch.setattr(run_module, "ON_DEMAND", {"d": FakeCase("d")})
 
 
 def test_all_benchmarks_run_and_report_as_they_go(caplog: pytest.LogCaptureFixture) -> None:
@@ -52,7 +53,7 @@ def test_some_benchmarks_run_in_the_order_asked_for() -> None:
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="Unknown benchmark x; known are a, b, c"):
+    with pytest.raises(ConfigError, match="Unknown benchmark x; known are a, b, c, d"):
         run_bench(only=("a", "x"))
 
 
@@ -67,4 +68,10 @@ def test_the_benchmarks_have_the_names_that_results_are_found_by() -> None:
     ]
     assert [case.name for case in BENCHES.values()] == list(BENCHES)  # type: ignore[attr-defined]
     assert voxlift.bench.list_benches is list_benches
-    assert list_benches() == ["a", "b", "c"]
+    assert list(ON_DEMAND) == ["predict-memory"]
+    assert list_benches() == ["a", "b", "c", "d"]
+
+
+def test_what_takes_an_hour_is_run_only_by_its_name() -> None:
+    assert "d" not in {row.name for row in run_bench()}
+    assert {row.name for row in run_bench(only=("d",))} == {"d"}

@@ -20,8 +20,8 @@ class BenchRow(BaseModel):
         shape: The batch that was timed, or the images that were loaded.
         ours: Our figure, in `unit`.
         baseline: The alternative's figure, in `unit`.
-        unit: Always a rate: more is faster.
-        ratio: `ours / baseline`; above 1 we are faster.
+        unit: A rate, of which more is faster; or GB of memory, of which less is better.
+        ratio: `ours / baseline`, of memory `baseline / ours`; above 1 we are better.
         baseline_name: The alternative.
         same_function: Whether both compute the same result from the same input and weights, up to
             rounding. Where they do not, the ratio compares like with nearly like.

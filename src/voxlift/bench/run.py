@@ -5,6 +5,7 @@ from typing import Protocol
 
 from voxlift.bench.loading_case import LoadingCase
 from voxlift.bench.network_case import NetworkCase
+from voxlift.bench.predict_memory import PredictMemoryCase
 from voxlift.bench.report import BenchRow
 from voxlift.bench.setting import Setting, choose_setting, cpu_threads
 from voxlift.core.errors import ConfigError
@@ -45,11 +46,15 @@ BENCHES: dict[str, Case] = {
         ),
     )
 }
+"""The default set."""
+
+ON_DEMAND: dict[str, Case] = {case.name: case for case in (PredictMemoryCase("predict-memory"),)}
+"""Run only if they are named, for they take an hour."""
 
 
 def list_benches() -> list[str]:
     """Names that `run_bench(only=...)` knows."""
-    return list(BENCHES)
+    return [*BENCHES, *ON_DEMAND]
 
 
 def run_bench(
@@ -63,7 +68,7 @@ def run_bench(
     An alternative whose library is missing is left out, with a line in the log.
 
     Args:
-        only: Names of the benchmarks to run; all if empty.
+        only: Names of the benchmarks to run; all of the default set if empty.
         threads: CPU threads of both sides; torch's own choice if None.
         on_row: Called with each row as soon as it is measured.
 
@@ -71,15 +76,14 @@ def run_bench(
         ConfigError: For an unknown name, or a number of threads below 1.
         VoxliftError: If our side computes NaN on this machine.
     """
-    if unknown := [name for name in only if name not in BENCHES]:
-        raise ConfigError(
-            f"Unknown benchmark {', '.join(unknown)}; known are {', '.join(BENCHES)}."
-        )
+    known = {**BENCHES, **ON_DEMAND}
+    if unknown := [name for name in only if name not in known]:
+        raise ConfigError(f"Unknown benchmark {', '.join(unknown)}; known are {', '.join(known)}.")
     rows: list[BenchRow] = []
     with cpu_threads(threads):
         setting = choose_setting()
         for name in only or BENCHES:
-            for row in BENCHES[name].rows(setting):
+            for row in known[name].rows(setting):
                 rows.append(row)
                 if on_row is not None:
                     on_row(row)
