@@ -175,7 +175,7 @@ def test_impossible_size_is_refused() -> None:
 
 
 def test_unknown_method_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'linear' or 'nearest'"):
+    with pytest.raises(ConfigError, match="'linear', 'nearest', 'label'"):
         resample(scan(), (1, 1, 1), method="cubic")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="'linear' or 'nearest'"):
+    with pytest.raises(ConfigError, match="'linear', 'nearest', 'label'"):
         resample_like(scan(), like=scan(), method="cubic")  # type: ignore[arg-type]

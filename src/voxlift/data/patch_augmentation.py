@@ -69,7 +69,10 @@ class PatchAugmentation(BaseModel):
             return size_voxels
         # A turn brings the corners in; halfway there is enough, the rest repeats the border.
         wider = max(self.scaling[1], 1 / self.scaling[0]) + 0.1 * bool(self.rotation_degrees)
-        depth, height, width = (int(np.ceil(length * wider)) for length in size_voxels)
+        # As much on both sides, so that a patch that is left as it is lies on whole voxels.
+        depth, height, width = (
+            length + 2 * int(np.ceil(length * (wider - 1) / 2)) for length in size_voxels
+        )
         return depth, height, width
 
 
