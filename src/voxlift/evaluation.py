@@ -30,7 +30,7 @@ from voxlift.inference.volumes import Predictions, predict_volumes
 from voxlift.lifting.image_to_volume import lift
 from voxlift.metrics.bootstrap import Interval
 from voxlift.tasks.pretrain import normalize
-from voxlift.training.hardware import autocast, choose_device
+from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -290,6 +290,8 @@ def predict(
     saved = load_model(model, device=where)
     if saved.head.task == "segment":
         wanted = segmentation or SegmentationOutput()
+        for network in saved.networks:
+            prepare_memory_format(network, where)
         return segment_files(
             saved,
             inputs,
