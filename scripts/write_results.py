@@ -2,21 +2,26 @@
 
 Command: `uv run python scripts/write_results.py`. It reads the weight files and
 `benchmarks/results/*.json`, which are what `voxlift bench --json FILE`, the quickstart
-(`quickstart.json`) and `scripts/measure_axis_statistics.py` write.
+(`quickstart.json`), `scripts/measure_axis_statistics.py`, `scripts/measure_segmentation.py` and
+`scripts/measure_recipe.py` write; it also draws the learning curves of the starts.
 """
 
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from voxlift.core.files import write_text
 from voxlift.core.geometry import geometry_name
+from voxlift.figures.start_curves import plot_start_curves
 from voxlift.weights.bundled import WeightEntry, list_weights
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SEGMENTATION_PAGE = ROOT / "docs" / "results" / "segmentation.md"
+START_CURVES = ROOT / "docs" / "results" / "images" / "hippocampus-starts.png"
 AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_MEASURED = "(Not measured yet.)"
@@ -155,15 +160,123 @@ def describe_axis_statistics(content: dict[str, Any]) -> str:
     )
 
 
+def describe_segmentation_starts(content: dict[str, Any]) -> str:
+    """Lay out the Dice of each start with few labels, for both budgets."""
+    machine = content["environment"]
+    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
+    for run in content["runs"]:
+        groups.setdefault((run["steps"], run["labels"], run["start"]), []).append(run)
+    rows = []
+    for (steps, labels, start), runs in sorted(groups.items(), key=_budget_first):
+        scratch = {run["seed"]: run for run in groups.get((steps, labels, "scratch"), ())}
+        half_way = [run["curve"][len(run["curve"]) // 2 - 1][1] for run in runs]
+        gains = [run["dice"] - scratch[run["seed"]]["dice"] for run in runs]
+        rows.append(
+            (
+                str(steps),
+                str(labels),
+                start,
+                _mean_span([run["dice"] for run in runs], sign=""),
+                "" if start == "scratch" else _mean_span(gains, sign="+"),
+                _mean_span(half_way, sign=""),
+                f"{mean(run['hd95_mm'] for run in runs):.2f}",
+            )
+        )
+    header = ("steps", "labels", "start", "Dice", "against scratch", "Dice half way", "HD95 (mm)")
+    seeds = sorted({run["seed"] for run in content["runs"]})
+    return "\n\n".join(
+        (
+            _table(header, rows),
+            f"{content['data']}: {content['num_judged']} volumes judged, which nothing was learnt "
+            f"from or chosen by. Means over the seeds {', '.join(map(str, seeds))}, in brackets the "
+            "lowest and the highest of them; a difference is taken seed by seed. "
+            f"`{content['command']}`; {machine['processor']}, torch "
+            f"{machine['packages']['torch']}; `benchmarks/results/hippocampus.json`.",
+        )
+    )
+
+
+def _budget_first(item: tuple[tuple[int, int, str], Any]) -> tuple[int, int, int]:
+    steps, labels, start = item[0]
+    return steps, labels, ("scratch", "tiny", "tiny-axes").index(start)
+
+
+def _mean_span(values: Sequence[float], *, sign: str) -> str:
+    return f"{mean(values):{sign}.3f} ({min(values):{sign}.3f} to {max(values):{sign}.3f})"
+
+
+def describe_recipe(content: dict[str, Any]) -> str:
+    """Lay out what a recipe of segmentation reached."""
+    metrics, machine = content["report"]["metrics"], content["environment"]
+    names = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95 (mm)"}
+    names |= {"assd_mm": "mean surface distance (mm)", "volume_error_ml": "volume error (ml)"}
+    rows = [
+        (name, *(_span(each["metrics"][metric], sign="") for metric in names))
+        for name, each in metrics["structures"].items()
+    ]
+    if len(rows) > 1:
+        rows.append(("mean", *(_span(metrics["means"][metric], sign="") for metric in names)))
+    return "\n\n".join(
+        (
+            _table(("structure", *names.values()), rows),
+            f"{metrics['num_cases']} volumes of {metrics['num_groups']} patients, which nothing "
+            "was learnt from or chosen by, with 95 % intervals over patients; surfaces agree "
+            f"within {metrics['surface_tolerance_mm']:g} mm. {content['steps']} steps of batch "
+            f"{content['batch_size']}, start `{content['start']}`, seed {content['seed']}: "
+            f"{content['minutes']:g} minutes with reading and judging. `{content['command']}`; "
+            f"{machine['processor']}, {machine['cores']} cores, torch "
+            f"{machine['packages']['torch']}; "
+            f"`benchmarks/results/recipe-{content['recipe']}.json`.",
+        )
+    )
+
+
+def draw_start_curves(content: dict[str, Any]) -> None:
+    """Draw the learning curves of the starts: a row for each budget, a column for each number."""
+    runs = content["runs"]
+    starts = sorted({run["start"] for run in runs})
+    plot_start_curves(
+        [
+            [
+                (
+                    f"{labels} labels, {steps} steps",
+                    {
+                        start: [
+                            run["curve"]
+                            for run in runs
+                            if (run["steps"], run["labels"], run["start"]) == (steps, labels, start)
+                        ]
+                        for start in starts
+                    },
+                )
+                for labels in sorted({run["labels"] for run in runs})
+            ]
+            for steps in sorted({run["steps"] for run in runs})
+        ],
+        START_CURVES,
+        value_name="Dice",
+        title="Hippocampus: Dice on volumes not learnt from; mean and span of the seeds",
+    )
+
+
 def updated_pages() -> dict[Path, str]:
     """Return the text of every page that shows results, with its sections written anew."""
     readme = README.read_text(encoding="utf-8")
     readme = fill(readme, "results", describe_results(list(RESULTS.glob("*.json"))))
     readme = fill(readme, "weights", describe_weights(list_weights()))
-    statistics = json.loads((RESULTS / "axis-statistics.json").read_text(encoding="utf-8"))
+    statistics = _load("axis-statistics")
     axis_page = AXIS_PAGE.read_text(encoding="utf-8")
     axis_page = fill(axis_page, "axis statistics", describe_axis_statistics(statistics))
-    return {README: readme, AXIS_PAGE: axis_page}
+    page = SEGMENTATION_PAGE.read_text(encoding="utf-8")
+    page = fill(page, "starts", describe_segmentation_starts(_load("hippocampus")))
+    for recipe in ("hippocampus", "lidc-segment"):
+        page = fill(page, recipe, describe_recipe(_load(f"recipe-{recipe}")))
+    return {README: readme, AXIS_PAGE: axis_page, SEGMENTATION_PAGE: page}
+
+
+def _load(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
 
 
 def main() -> None:
@@ -171,6 +284,7 @@ def main() -> None:
     for path, text in updated_pages().items():
         write_text(path, text)
         logger.info("%s", path)
+    draw_start_curves(_load("hippocampus"))
 
 
 if __name__ == "__main__":

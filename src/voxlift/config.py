@@ -249,6 +249,8 @@ class SegmentConfig(RunConfig):
         data: A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net, one with
             a folder of images and a folder of masks, or a CSV with the columns image and label.
         fractions: Shares of training, validation and test cases where the data has no splits.
+        val_cases: Names of the validation cases, or patterns such as *_03?, instead of a share.
+        test_cases: Names or patterns of the test cases, likewise.
         label_fraction: Share of the training cases that may be used, 0 to 1.
         ignore_value: Number in the masks of voxels that nobody labelled.
         class_names: Names of the classes in the order of their numbers, without the background;
@@ -275,6 +277,8 @@ class SegmentConfig(RunConfig):
     out: Path = Path("runs/segment")
     batch_size: int = Field(default=2, ge=1)
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    val_cases: tuple[str, ...] = ()
+    test_cases: tuple[str, ...] = ()
     label_fraction: float = Field(default=1.0, gt=0, le=1)
     ignore_value: int | None = None
     class_names: tuple[str, ...] = ()

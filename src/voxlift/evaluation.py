@@ -178,6 +178,7 @@ def _evaluate_segmentation(
     if split == "all":
         indices = np.arange(len(cases))
     else:
+        cases = cases.with_named_splits(val=settings.val_cases, test=settings.test_cases)
         cases = cases.with_splits(fractions=settings.fractions, seed=settings.seed)
         indices = cases.indices(split)
     if not len(indices):

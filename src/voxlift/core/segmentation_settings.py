@@ -21,6 +21,8 @@ class SegmentationSettings(BaseModel):
         mirror_axes: Axes along which training patches were flipped, and predictions may be.
         seed: Of the run, by which it split its data.
         fractions: Shares of training, validation and test cases, likewise.
+        val_cases: Patterns of the ids of the validation cases, where the run named them.
+        test_cases: Patterns of the ids of the test cases, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,3 +35,5 @@ class SegmentationSettings(BaseModel):
     mirror_axes: tuple[int, ...] = ()
     seed: int = 0
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    val_cases: tuple[str, ...] = ()
+    test_cases: tuple[str, ...] = ()

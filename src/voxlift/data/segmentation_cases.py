@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,40 @@ class SegmentationCases:
         except DataError as error:
             raise DataError(f"{self.origin}: case {case.id}: {error}") from error
         return replace(like, array=classes)
+
+    def with_named_splits(
+        self, *, val: Sequence[str] = (), test: Sequence[str] = ()
+    ) -> "SegmentationCases":
+        """Put the cases whose ids match a pattern into `val` or `test`, and all others into `train`.
+
+        Args:
+            val: Patterns as in a shell, such as `*_03?`; without any, `val` is not changed.
+            test: Likewise.
+
+        Raises:
+            DataError: If a pattern matches no case, or a case is matched for both.
+        """
+        if not (val or test):
+            return self
+        chosen: dict[str, str] = {}
+        for split, patterns in (("val", val), ("test", test)):
+            for pattern in patterns:
+                found = [case.id for case in self.cases if fnmatchcase(case.id, pattern)]
+                if not found:
+                    raise DataError(
+                        f"{self.origin}: no case is called {pattern}. Cases are called "
+                        f"{', '.join(case.id for case in self.cases[:3])}, ..."
+                    )
+                for name in found:
+                    if chosen.setdefault(name, split) != split:
+                        raise DataError(
+                            f"{self.origin}: case {name} is named for val and for test. "
+                            "Leave it in one of them."
+                        )
+        return replace(
+            self,
+            cases=tuple(replace(c, split=chosen.get(c.id, "train")) for c in self.cases),
+        )
 
     def with_splits(self, *, fractions: Fractions, seed: int) -> "SegmentationCases":
         """Complete the splits: existing ones are kept, missing ones made; see `split_cases`.

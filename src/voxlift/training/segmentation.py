@@ -98,6 +98,7 @@ def open_segmentation_data(
         )
     elif not cases.facts:
         cases = check_segmentation(cases, skip_bad=config.skip_bad)
+    cases = cases.with_named_splits(val=config.val_cases, test=config.test_cases)
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
     if not len(val) and config.keep == "best":
@@ -189,6 +190,8 @@ def save_segmenter(
         mirror_axes=_axis_numbers(data.augmentation.flip_axes or ()),
         seed=config.seed,
         fractions=config.fractions,
+        val_cases=config.val_cases,
+        test_cases=config.test_cases,
     )
     save_weights(
         model,
