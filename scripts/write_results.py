@@ -188,8 +188,8 @@ def describe_segmentation_starts(content: dict[str, Any]) -> str:
         (
             _table(header, rows),
             f"{content['data']}: {content['num_judged']} volumes judged, which nothing was learnt "
-            f"from or chosen by. Means over the seeds {', '.join(map(str, seeds))}, in brackets the "
-            "lowest and the highest of them; a difference is taken seed by seed. "
+            f"from or chosen by. Means over the seeds {', '.join(map(str, seeds))}, in brackets "
+            "the lowest and the highest; a difference is taken seed by seed. "
             f"`{content['command']}`; {machine['processor']}, torch "
             f"{machine['packages']['torch']}; `benchmarks/results/hippocampus.json`.",
         )

@@ -1,6 +1,7 @@
 import errno
 import os
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,22 @@ def test_failures_alone_leave_an_empty_table(tmp_path: Path, make_segmenter: Mak
     result = segment_files(make_segmenter(), [tmp_path / "empty.mha"], out=tmp_path / "out")
     assert result.files == ()
     assert result.table.read_text() == "input,mask,liver_ml,tumour_ml\n"
+
+
+def test_a_case_is_let_go_before_the_next_one_is_read(
+    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Volume]] = []
+    real = segment
+
+    def spy(model: SavedModel, channels: Sequence[Volume], **settings: Any) -> Segmentation:
+        assert all(each() is None for each in alive)
+        alive.append(weakref.ref(channels[0]))
+        return real(model, channels, **settings)
+
+    monkeypatch.setattr(segmentation_files, "segment", spy)
+    segment_files(make_segmenter(), [scans], out=tmp_path / "out")
+    assert len(alive) == 2
 
 
 def test_nothing_is_replaced_unless_it_is_wanted(

@@ -13,7 +13,7 @@ from voxlift.inference import segmentation_outputs
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import segment
 from voxlift.inference.segmentation_inputs import SegmentationInput
-from voxlift.inference.segmentation_outputs import SegmentationOutputs
+from voxlift.inference.segmentation_outputs import SegmentationOutputs, SegmentedCase
 
 LABELS = LabelScheme(names=("background", "liver", "tumour"), values=(0, 1, 2))
 # The depth grows to the left, the height to the front, the width to the feet.
@@ -39,7 +39,7 @@ def test_the_picture_shows_the_case_in_the_canonical_order(
     case = SegmentationInput("scan 1", (Path("scan 1.nii.gz"),))
     with monkeypatch.context() as patch:
         patch.setattr(segmentation_outputs, "plot_overview", spy)
-        outputs.write(case, found, image, window=(-1.0, 2.0))
+        outputs.write(case, SegmentedCase(image, found), window=(-1.0, 2.0))
     ((shown, mask, path, settings),) = drawn
     expected = image.array.transpose(2, 1, 0)[::-1, ::-1]
     np.testing.assert_array_equal(shown, expected)
@@ -61,7 +61,7 @@ def test_all_files_of_a_case_are_listed_and_written(
     outputs = SegmentationOutputs(tmp_path / "out", LABELS, probabilities=True)
     case = SegmentationInput("scan", (Path("scan.nrrd"),))
     for _ in range(2):
-        outputs.write(case, found, image, window=None)
+        outputs.write(case, SegmentedCase(image, found), window=None)
         assert sorted(outputs.paths(case)) == sorted((tmp_path / "out").iterdir())
     np.testing.assert_array_equal(read_volume(outputs.mask(case)).array, found.mask.array)
     with Image.open(tmp_path / "out" / "scan.png") as picture:

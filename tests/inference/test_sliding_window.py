@@ -319,6 +319,23 @@ def test_the_caller_chooses_the_precision() -> None:
     np.testing.assert_allclose(found, direct(network, array), atol=2e-2)
 
 
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does() -> None:
+    network, array = contextual(), image(20, 15, 24)
+    expected = predict(network, array, window=(8, 6, 8), outputs=2, mirror_axes=(0,))
+    found = predict_windows(
+        network.cuda(),
+        lambda region: array[:, *region],
+        size_voxels=(20, 15, 24),
+        num_outputs=2,
+        settings=WindowSettings(size_voxels=(8, 6, 8), batch_size=4, mirror_axes=(0,)),
+        overlapping=False,
+        padding=[0.0],
+        device="cuda",
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 def test_a_network_that_answers_nan_is_refused() -> None:
     with pytest.raises(VoxliftError, match=r"slice 0 is NaN.*fp32"):
         predict(lambda volumes: volumes * float("nan"), image(4, 4, 4), window=(4, 4, 4), outputs=1)

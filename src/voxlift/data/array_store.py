@@ -1,6 +1,9 @@
 """Arrays kept in memory up to a limit, and on disk beyond, shared among processes."""
 
+import os
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ class ArrayStore:
         self._chunks: list[torch.Tensor] = []
         self._used = 0
         self._places: list[tuple[int, int, npt.DTypeLike, tuple[int, ...]] | Path] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def __len__(self) -> int:
         """Count the arrays."""
@@ -78,10 +81,9 @@ class ArrayStore:
     def _write(self, array: npt.NDArray[Any]) -> Path:
         try:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(
-                    prefix="voxlift-cache-", ignore_cleanup_errors=True
-                )
-            path = Path(self._folder.name) / f"{len(self._places)}.npy"
+                self._folder = Path(tempfile.mkdtemp(prefix="voxlift-cache-"))
+                weakref.finalize(self, _remove, self._folder, made_by=os.getpid())
+            path = self._folder / f"{len(self._places)}.npy"
             np.save(path, array)
         except OSError as error:
             raise DataError(
@@ -90,3 +92,9 @@ class ArrayStore:
                 "environment variable TMPDIR, or allow more memory with --cache-gb."
             ) from error
         return path
+
+
+def _remove(folder: Path, *, made_by: int) -> None:
+    """Remove the files, but not for a worker, which holds a copy of the store only."""
+    if os.getpid() == made_by:
+        shutil.rmtree(folder, ignore_errors=True)

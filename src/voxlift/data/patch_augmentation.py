@@ -1,13 +1,13 @@
 """Random changes of a training patch and its mask, by MONAI's transforms."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float32, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voxlift.core.types import AXES, Triple
 
@@ -49,6 +49,14 @@ class PatchAugmentation(BaseModel):
     intensity_shift: Amount = 0.1
     noise_std: Amount = 0.1
     intensity_chance: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.scaling[0] <= self.scaling[1]:
+            raise ValueError(
+                f"scaling is {self.scaling}; give the smallest factor, above 0, and the largest."
+            )
+        return self
 
     @classmethod
     def none(cls) -> "PatchAugmentation":

@@ -39,8 +39,7 @@ def resample(
         spacing_mm: Wanted distance of voxel centres along depth, height and width.
         method: "linear" for images: whole numbers become 32-bit floats. "nearest" and "label" for
             masks: the type stays, and no value appears that was not there. "label" has smooth
-            borders where "nearest" has stairs; along an axis on which nothing changes both leave
-            the mask alone.
+            borders where "nearest" has stairs, but what is thinner than a voxel can vanish.
 
     Returns:
         The volume with exactly this spacing; the same object if it has it already.

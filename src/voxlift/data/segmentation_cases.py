@@ -165,7 +165,7 @@ class SegmentationCases:
     def with_named_splits(
         self, *, val: Sequence[str] = (), test: Sequence[str] = ()
     ) -> "SegmentationCases":
-        """Put the cases whose ids match a pattern into `val` or `test`, and all others into `train`.
+        """Put the cases whose ids match a pattern into `val` or `test`, all others into `train`.
 
         Args:
             val: Patterns as in a shell, such as `*_03?`; without any, `val` is not changed.

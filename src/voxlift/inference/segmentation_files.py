@@ -11,7 +11,7 @@ from voxlift.inference.dicom_seg import make_dicom_seg, require_highdicom
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions, segment, window_settings
 from voxlift.inference.segmentation_inputs import SegmentationInput, find_segmentation_inputs
-from voxlift.inference.segmentation_outputs import SegmentationOutputs
+from voxlift.inference.segmentation_outputs import SegmentationOutputs, SegmentedCase
 from voxlift.inference.volume_table import VolumeTable
 
 TABLE_NAME = "volumes.csv"
@@ -105,6 +105,26 @@ def segment_files(
         _check_dicom(cases)
     _check_writable(out)
     table = _open_table(cases, outputs, resume=resume, overwrite=overwrite)
+
+    def ask(case: SegmentationInput) -> SegmentedCase:
+        channels = case.read(settings.channel_names, series_uid=series_uid)
+        found = segment(
+            model,
+            channels,
+            options=options,
+            probabilities=probabilities,
+            scratch=scratch,
+            autocast=autocast,
+            on_window=on_window,
+            name=str(case.path),
+        )
+        seg = None
+        if outputs.has_dicom(case):
+            seg = make_dicom_seg(
+                found.structures, found.mask, folder=case.path, series_uid=series_uid
+            )
+        return SegmentedCase(channels[0], found, seg)
+
     files: list[SegmentedFile] = []
     failures: dict[Path, str] = {}
     for number, case in enumerate(cases, start=1):
@@ -113,39 +133,19 @@ def segment_files(
             files.append(SegmentedFile(case.path, outputs.mask(case), row.volumes_ml, resumed=True))
         else:
             try:
-                channels = case.read(settings.channel_names, series_uid=series_uid)
-                found = segment(
-                    model,
-                    channels,
-                    options=options,
-                    probabilities=probabilities,
-                    scratch=scratch,
-                    autocast=autocast,
-                    on_window=on_window,
-                    name=str(case.path),
-                )
-                dicom_object = None
-                if outputs.has_dicom(case):
-                    dicom_object = make_dicom_seg(
-                        found.structures, found.mask, folder=case.path, series_uid=series_uid
-                    )
+                answer = ask(case)
             except VoxliftError as error:
                 reason = str(error)
-                failures[case.path] = (
-                    reason if str(case.path) in reason else f"{case.path}: {reason}"
-                )
+                named = str(case.path) in reason
+                failures[case.path] = reason if named else f"{case.path}: {reason}"
             else:
                 # What cannot be written would fail for all cases alike, and ends the run.
-                outputs.write(
-                    case,
-                    found,
-                    channels[0],
-                    window=model.preprocessing.window,
-                    dicom_object=dicom_object,
-                )
-                mask = outputs.mask(case)
-                table.add(case.path, mask=mask.name, volumes_ml=found.volumes_ml)
-                files.append(SegmentedFile(case.path, mask, found.volumes_ml))
+                outputs.write(case, answer, window=model.preprocessing.window)
+                mask, volumes_ml = outputs.mask(case), answer.found.volumes_ml
+                # The next case shall not be read beside this one.
+                del answer
+                table.add(case.path, mask=mask.name, volumes_ml=volumes_ml)
+                files.append(SegmentedFile(case.path, mask, volumes_ml))
         if on_case is not None:
             on_case(case.path, number, len(cases))
     table.write()

@@ -36,6 +36,21 @@ _MAX_NAME_BYTES = 255
 _ASIDE_BYTES = 10
 
 
+@dataclass(frozen=True, eq=False)
+class SegmentedCase:
+    """A case with what was found in it.
+
+    Attributes:
+        image: Its first channel, for the picture.
+        found: What was found.
+        dicom_seg: The same as a DICOM SEG object, if that is wanted.
+    """
+
+    image: Volume
+    found: Segmentation
+    dicom_seg: "Dataset | None" = None
+
+
 @dataclass(frozen=True)
 class SegmentationOutputs:
     """Which files are written for each case, and where.
@@ -110,31 +125,28 @@ class SegmentationOutputs:
     def write(
         self,
         case: SegmentationInput,
-        found: Segmentation,
-        image: Volume,
+        answer: SegmentedCase,
         *,
         window: tuple[float, float] | None,
-        dicom_object: "Dataset | None" = None,
     ) -> None:
         """Write all files of a case; what stands there is replaced.
 
         Args:
             case: The input.
-            found: What was found in it.
-            image: Its first channel, for the picture.
-            window: Values shown as black and as white; None goes by the image.
-            dicom_object: The DICOM SEG object, if there is one.
+            answer: What became of it.
+            window: Values shown as black and as white in the picture; None goes by the image.
 
         Raises:
             DataError: If a file cannot be written.
         """
+        found = answer.found
         write_volume(self.mask(case), found.mask, overwrite=True)
         for number, path in self.probability_maps(case).items():
             probabilities = replace(found.mask, array=found.probabilities[number])
             write_volume(path, probabilities, overwrite=True)
-        if dicom_object is not None:
-            write_dicom_seg(self.dicom_path(case), dicom_object)
-        shown = to_canonical(image)
+        if answer.dicom_seg is not None:
+            write_dicom_seg(self.dicom_path(case), answer.dicom_seg)
+        shown = to_canonical(answer.image)
         plot_overview(
             shown.array,
             to_canonical(found.mask).array,

@@ -84,8 +84,8 @@ def bcv() -> SegmentConfig:
     """Segment 13 abdominal organs in CT (BCV) by the paper's recipe.
 
     U-Net on five feature maps, patches of 32x256x256, Dice + 0.3 cross-entropy, SGD of rate 0.02
-    with polynomial decay. No flips along the width, for sides are classes. The paper's split: of the
-    30 cases 1 to 10 and 21 to 40, the last six (35 to 40) are test cases; nothing is chosen by them.
+    with polynomial decay. No flips along the width, for sides are classes. The paper's split: of
+    the 30 cases 1 to 10 and 21 to 40, the last six are test cases; nothing is chosen by them.
 
     Source: arXiv 2201.01426, section on BCV; the split is that of UNETR (arXiv 2103.10504).
     Cost: for the paper's network (width 64) a GPU of 24 GB, about a day. The data cannot be passed
