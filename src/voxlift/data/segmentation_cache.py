@@ -106,7 +106,7 @@ class SegmentationCache:
         self._complain(channels[0].array, name)
         label = self.cases.read_label(index, like=channels[0])
         prepared = prepare_image(channels, self.preprocessing, name=name)
-        label = to_network_grid(label, self.preprocessing, method="nearest")
+        label = to_network_grid(label, self.preprocessing, method="label")
         self._kept[index] = (
             self._store.add(prepared.read_all()),
             self._store.add(np.ascontiguousarray(label.array)),
