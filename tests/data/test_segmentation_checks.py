@@ -208,6 +208,15 @@ def test_empty_masks_are_counted(caplog: pytest.LogCaptureFixture) -> None:
         check_segmentation(listing(case(0, label=unlabelled)), ignore_value=9)
 
 
+def test_the_mask_whose_value_no_other_has_is_named() -> None:
+    odd = replace(mask(), array=np.where(mask().array == 2, 7, mask().array).astype(np.uint8))
+    cases = (case(0), case(1), case(2, label=odd))
+    with pytest.raises(DataError, match=r"\(1, 2, 7\).*The value 7 .* mask of case2 alone"):
+        check_segmentation(listing(*cases), class_names=("liver", "tumour"))
+    with pytest.raises(DataError, match=r"without the background\.$"):
+        check_segmentation(listing(case(0)), class_names=("liver",))
+
+
 def test_a_class_without_training_masks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     healthy = replace(mask(), array=mask().array % 2)
     cases = (case(0, label=healthy, split="train"), case(1, split="val"))

@@ -88,11 +88,8 @@ def check_segmentation(
         if skip_bad:
             readings = _without_copies(readings)
         _check_structures(origin, readings)
-        labels = stated or find_classes(
-            {value for reading in readings for value in reading.counts},
-            ignore_value=ignore_value,
-            class_names=class_names,
-            regions=regions,
+        labels = stated or _find_classes(
+            readings, ignore_value=ignore_value, class_names=class_names, regions=regions
         )
     except DataError as error:
         raise located(error, origin) from error
@@ -209,6 +206,30 @@ def _check_structures(origin: str, readings: list[_Reading]) -> None:
             len(readings),
             empty[0],
         )
+
+
+def _find_classes(
+    readings: Sequence[_Reading],
+    *,
+    ignore_value: int | None,
+    class_names: Sequence[str],
+    regions: Mapping[str, Sequence[int]] | None,
+) -> LabelScheme:
+    """Make classes of the values in all masks; where they do not fit, say which mask is odd."""
+    holders: dict[int, list[str]] = {}
+    for reading in readings:
+        for value in reading.counts:
+            holders.setdefault(value, []).append(reading.case.id)
+    try:
+        return find_classes(
+            holders, ignore_value=ignore_value, class_names=class_names, regions=regions
+        )
+    except DataError as error:
+        alone = [(value, cases[0]) for value, cases in holders.items() if len(cases) == 1]
+        if len(readings) == 1 or not alone:
+            raise
+        value, case = alone[0]
+        raise DataError(f"{error} The value {value} stands in the mask of {case} alone.") from error
 
 
 def _name_channels(readings: Sequence[_Reading]) -> tuple[str, ...]:
