@@ -231,6 +231,11 @@ class ScanConfig(BaseModel):
     def _one_window(self) -> Self:
         if self.window and self.window_width_centre:
             raise ValueError("window and window_width_centre say the same; give one of them.")
+        bounds = self.bounds
+        if bounds and self.intensity not in (None, "window"):
+            raise ValueError(f"a window goes with intensity window, not {self.intensity}.")
+        if bounds and not bounds[0] < bounds[1]:
+            raise ValueError(f"the window is {bounds}, but low has to be below high.")
         return self
 
     @property

@@ -51,6 +51,7 @@ def works(geometry: Geometry, size: tuple[int, ...]) -> bool:
         ("volume", [(2, 2, 2), (4, 4, 4), (8, 8, 8), (16, 16, 16), (32, 32, 32)]),
         ("unet", [(1, 1, 1), (2, 2, 2), (4, 4, 4), (8, 8, 8), (16, 16, 16)]),
         ("small", [(1, 1, 1), (1, 1, 1), (2, 2, 2), (4, 4, 4), (8, 8, 8)]),
+        ("nodule", [(1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 2, 2), (4, 4, 4)]),
         ("medicalnet", [(2, 2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8), (8, 8, 8)]),
     ],
 )
@@ -64,7 +65,15 @@ def test_named_geometries(name: str, strides: list[tuple[int, int, int]]) -> Non
 
 
 def test_every_name_is_tested() -> None:
-    assert set(GEOMETRIES) == {"pretrain", "thumbnail", "volume", "unet", "small", "medicalnet"}
+    assert set(GEOMETRIES) == {
+        "pretrain",
+        "thumbnail",
+        "volume",
+        "unet",
+        "small",
+        "nodule",
+        "medicalnet",
+    }
 
 
 def test_an_unknown_name_lists_the_known() -> None:

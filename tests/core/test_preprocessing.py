@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from voxlift.core.preprocessing import Preprocessing
+from voxlift.core.preprocessing import Preprocessing, window_bounds
 
 
 def test_json_round_trip_is_the_same() -> None:
@@ -71,4 +71,14 @@ def test_description_names_every_step_in_order() -> None:
     assert "percentiles 1 to 99" in (
         Preprocessing(intensity="percentiles", percentiles=(1, 99)).describe()
     )
+    assert "standard deviation" in Preprocessing(intensity="zscore").describe()
     assert Preprocessing(orientation="stored").describe().endswith("as they are")
+
+
+def test_windows_as_radiologists_write_them() -> None:
+    # Liver and lung.
+    assert window_bounds(450, 25) == (-200, 250)
+    assert window_bounds(1500, -600) == (-1350, 150)
+    for width in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="has to be positive"):
+            window_bounds(width, 0)

@@ -10,7 +10,10 @@ from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.factory import TASKS, create_backbone, create_model, list_backbones
+from voxlift.nets.fcn import FCN
 from voxlift.nets.resnet import ResNet
+from voxlift.nets.unet import UNet
+from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
 
 TRIPLES = (1, 2, 2)
@@ -140,6 +143,50 @@ def test_create_model_puts_a_head_on_any_backbone() -> None:
     assert model.dropout.p == 0.5
     assert model(torch.zeros(2, 1, 8, 8, 8)).shape == (2, 3)
     assert TASKS == ("classify", "segment")
+
+
+def test_create_model_puts_a_decoder_on_any_backbone() -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3, geometry="small")
+    model = create_model("segment", backbone=backbone, num_classes=3, deep_supervision=True)
+    assert isinstance(model, UNet)
+    assert model.deep_supervision
+    assert isinstance(create_model("segment", backbone=backbone, num_classes=3, decoder="fcn"), FCN)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("classify", {"decoder": "fcn"}, "options of the task 'segment'"),
+        ("classify", {"deep_supervision": True}, "options of the task 'segment'"),
+        ("segment", {"dropout": 0.5}, "dropout is an option of the task 'classify'"),
+        ("segment", {"decoder": "fpn"}, "'fpn'; known are unet, fcn"),
+        ("segment", {"decoder": "fcn", "deep_supervision": True}, "needs the decoder 'unet'"),
+        ("segment", {"num_classes": 0}, "at least one output"),
+    ],
+)
+def test_options_of_another_head_are_refused(
+    task: str, options: dict[str, Any], message: str
+) -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3)
+    with pytest.raises(ConfigError, match=message):
+        create_model(task, **{"backbone": backbone, "num_classes": 2, **options})
+
+
+def test_several_channels_are_told_in_the_report(weights: Path) -> None:
+    """A start of one channel, given N equal ones, answers as for one, and the report says so."""
+    one = create_backbone("resnet10", weights=weights).eval()
+    volume = torch.randn(1, 1, 3, 8, 8)
+    for count in (2, 4):
+        several = create_backbone("resnet10", weights=weights, in_channels=count).eval()
+        for ours, theirs in zip(
+            several(volume.expand(-1, count, -1, -1, -1)), one(volume), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        report = load_weights(several, weights)
+        assert list(report.adapted) == ["conv1.weight"]
+        assert str(count) in report.adapted["conv1.weight"]
+        assert "conv1.weight" in report.summary()
+        assert report.coverage == 1
 
 
 def test_create_model_refuses_what_it_does_not_know() -> None:

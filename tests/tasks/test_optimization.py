@@ -7,7 +7,12 @@ from pydantic import ValidationError
 from torch import nn
 
 from voxlift.core.errors import ConfigError
-from voxlift.tasks.optimization import OptimizationConfig, build_optimizer, schedule_factor
+from voxlift.tasks.optimization import (
+    OptimizationConfig,
+    build_optimizer,
+    layer_factor,
+    schedule_factor,
+)
 
 
 def course(num_steps: int, **fields: Any) -> list[float]:
@@ -37,6 +42,12 @@ def test_linear_with_warmup() -> None:
     )
 
 
+def test_poly_falls_by_a_power_to_zero() -> None:
+    expected = [((8 - k) / 8) ** 0.9 for k in range(9)]
+    assert course(8, schedule="poly") == pytest.approx(expected)
+    assert course(10, schedule="poly", warmup=0.2)[:3] == [0.5, 1, 1]
+
+
 def test_milestones_divide_by_ten() -> None:
     rates = course(10, schedule="milestones", milestones=(0.3, 0.6, 0.9))
     assert rates == pytest.approx([1] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 2)
@@ -46,7 +57,7 @@ def test_constant() -> None:
     assert course(4, schedule="constant") == [1.0] * 5
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "milestones", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "poly", "milestones", "constant"])
 def test_no_schedule_leaves_its_range(schedule: str) -> None:
     for num_steps in (1, 2, 7):
         rates = course(num_steps, schedule=schedule, warmup=0.4, milestones=(0.5,))
@@ -114,3 +125,23 @@ def test_the_rule_and_its_settings(
         assert (group["momentum"], group["nesterov"]) == (0.8, True)
     else:
         assert group["betas"] == (0.8, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        ("head.weight", 0),
+        ("levels.3.0.0.weight", 0),
+        ("heads.0.bias", 0),
+        ("merge.0.weight", 0),
+        ("backbone.layer4.0.conv1.weight", 1),
+        ("backbone.layer3.1.norm2.bias", 2),
+        ("backbone.layer2.0.downsample.0.weight", 3),
+        ("backbone.layer1.0.conv1.weight", 4),
+        ("backbone.conv1.weight", 5),
+        ("backbone.norm1.weight", 5),
+    ],
+)
+def test_earlier_stages_have_smaller_factors(name: str, power: int) -> None:
+    assert layer_factor(name, 0.7) == pytest.approx(0.7**power)
+    assert layer_factor(name, 1.0) == 1

@@ -136,7 +136,7 @@ def _intensities(facts: Sequence[CaseFacts], wish: Wish, in_channels: int) -> Pr
     if intensity is None:
         intensity = "window" if window or unit in ("HU", "0-255") else "percentiles"
     if intensity == "window" and window is None:
-        window = _structure_window(facts) if unit == "HU" else (0.0, 255.0)
+        window = (0.0, 255.0) if unit == "0-255" else _structure_window(facts)
     fields: dict[str, object] = {
         "orientation": wish.orientation,
         "unit": unit,
