@@ -128,9 +128,19 @@ def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -
             )
         else:
             write_simpleitk(aside, volume)
-            # A full disk in the middle of compressed data is no error to SimpleITK.
-            _CHECKS[suffix](aside)
+            _check_written(path, aside, suffix)
     return path
+
+
+def _check_written(path: Path, aside: Path, suffix: str) -> None:
+    """Read back what was written: a full disk in mid-write is no error to SimpleITK."""
+    try:
+        _CHECKS[suffix](aside)
+    except DataError as error:
+        raise DataError(
+            f"{path} could not be written: what reached the disk is cut off. "
+            "Free some space, or choose another folder with --out."
+        ) from error
 
 
 def check_volume_path(path: Path, *, overwrite: bool) -> str:
