@@ -8,6 +8,10 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from voxlift.config import SegmentConfig
+from voxlift.data.volumes import Volume, write_volume
+from voxlift.experiment import finetune
+
 Snapshot = Callable[[Path], dict[str, bytes]]
 
 
@@ -48,6 +52,46 @@ def finetune_words() -> tuple[str, ...]:
         "--precision fp32 --fractions 0.5 0.25 0.25"
     )
     return tuple(words.split())
+
+
+@pytest.fixture(scope="session")
+def scan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight scans of 9 x 12 x 11 voxels in HU with masks, of six patients, in parallel folders."""
+    folder = tmp_path_factory.mktemp("scans")
+    mask = np.zeros((9, 12, 11), np.uint8)
+    mask[2:-2, 2:-2, 2:-2] = 1
+    mask[3:5, 4:6, 4:6] = 2
+    rows = ["name,patient_id"]
+    for number in range(8):
+        noise = np.random.default_rng(number).normal(0, 10, mask.shape)
+        image = (np.choose(mask, (-900, 100, 40)) + noise).astype(np.int16)
+        for kind, array in (("images", image), ("labels", mask)):
+            path = folder / kind / f"scan-{number}.nii.gz"
+            write_volume(path, Volume(array, spacing_mm=(2.0, 1.0, 1.0)))
+        # The first two are of one patient, and so are the last two.
+        rows.append(f"scan-{number},person-{min(max(number, 1), 6)}")
+    (folder / "cases.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter(scan_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a segmenter that has seen `scan_folder`; not to be changed."""
+    config = SegmentConfig.model_validate(
+        {
+            "data": str(scan_folder),
+            "out": tmp_path_factory.mktemp("segmenter") / "run",
+            "seed": 5,
+            "steps": 2,
+            "val_steps": 2,
+            "fractions": (0.5, 0.25, 0.25),
+            "class_names": ("liver", "lesion"),
+            "network": {"backbone": "resnet10", "width": 4, "stem": 3},
+            "scan": {"patch_voxels": (8, 8, 8)},
+            "machine": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+    return finetune(config).folder
 
 
 @pytest.fixture(scope="session")
