@@ -42,7 +42,7 @@ def test_numbers_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float64, np.bool_])
 def test_any_type_of_number_becomes_32_bit_floats(dtype: type) -> None:
-    array = np.zeros((2, 2, 2), dtype)
+    array: np.ndarray = np.zeros((2, 2, 2), dtype)
     array[0] = 1
     for preprocessing in (Preprocessing(intensity="zscore"), Preprocessing()):
         scaled = find_scale(array, preprocessing).apply(array)

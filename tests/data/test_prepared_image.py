@@ -30,7 +30,7 @@ def test_it_is_what_preprocessing_gives() -> None:
     whole = prepared.read_all()
     np.testing.assert_allclose(whole, preprocess(VOLUME, PREPROCESSING), atol=1e-6)
     assert prepared.size_voxels == whole.shape[1:]
-    assert prepared.lowest == (pytest.approx(-2.5),)
+    assert prepared.lowest == pytest.approx((-2.5,))
 
 
 def test_any_part_is_the_part_of_the_whole() -> None:

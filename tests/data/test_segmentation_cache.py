@@ -48,10 +48,10 @@ def test_cases_are_prepared_once_and_kept(cache_gb: float, monkeypatch: pytest.M
     expected = {}
     for index in (0, 2):
         channels = CASES.read_image(index)
-        label = CASES.read_label(index, like=channels[0])
+        mask = CASES.read_label(index, like=channels[0])
         expected[index] = (
             prepare_image(channels, PREPROCESSING).read_all(),
-            to_network_grid(label, PREPROCESSING, method="nearest").array,
+            to_network_grid(mask, PREPROCESSING, method="label").array,
         )
     monkeypatch.setattr(SegmentationCases, "read_image", refuse)
     for index, (image, label) in expected.items():
@@ -59,7 +59,7 @@ def test_cases_are_prepared_once_and_kept(cache_gb: float, monkeypatch: pytest.M
         np.testing.assert_array_equal(case.image, image)
         np.testing.assert_array_equal(case.label, label)
         assert case.size_voxels == (2 * (4 + index), 5, 6)
-        assert case.lowest == (pytest.approx(image.min()),)
+        assert case.lowest == pytest.approx((image.min(),))
         assert set(case.places) == {1, 2}
         for number, places in case.places.items():
             assert (label[tuple(places.T)] == number).all()
