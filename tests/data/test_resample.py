@@ -1,10 +1,13 @@
 """Resampling, against SimpleITK and against what can be worked out by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import SimpleITK
 
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.data import resample as resampling
 from voxlift.data.orientation import to_canonical
 from voxlift.data.resample import Method, resample, resample_like
 from voxlift.data.volume import Volume
@@ -179,3 +182,30 @@ def test_unknown_method_is_refused() -> None:
         resample(scan(), (1, 1, 1), method="cubic")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'linear', 'nearest', 'label'"):
         resample_like(scan(), like=scan(), method="cubic")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 0.5), (0.9, 0.8, 1.1)])
+@pytest.mark.parametrize("method", ["linear", "nearest"])
+def test_slabs_leave_no_trace(
+    monkeypatch: pytest.MonkeyPatch, spacing: tuple[float, float, float], method: Method
+) -> None:
+    volume = scan()
+    whole = resample(volume, spacing, method=method).array
+    monkeypatch.setattr(resampling, "_SLAB_VOXELS", 1)
+    np.testing.assert_array_equal(resample(volume, spacing, method=method).array, whole)
+
+
+@pytest.mark.parametrize("spacing", [(1.3, 1.5, 1.5), (0.8, 0.9, 0.9)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_little_memory_is_needed_beside_the_result(
+    monkeypatch: pytest.MonkeyPatch, spacing: tuple[float, float, float], turned: bool
+) -> None:
+    monkeypatch.setattr(resampling, "_SLAB_VOXELS", 2**16)
+    array = np.zeros((64, 128, 128), np.int16)
+    volume = Volume(array.transpose(2, 1, 0) if turned else array)
+    tracemalloc.start()
+    found = resample(volume, spacing)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The result and a few slabs; never a float copy of the whole volume that was given.
+    assert peak_bytes < found.array.nbytes + 8 * 4 * 2**16
