@@ -85,7 +85,7 @@ def _read_voxels(path: Path, header: NiftiHeader) -> bytearray:
                 voxels += chunk
             while stream.read(2**20):
                 pass
-        except (EOFError, OSError, zlib.error) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
     check_count(path, found=len(voxels), promised=header.num_bytes)
     return voxels

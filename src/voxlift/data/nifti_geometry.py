@@ -75,7 +75,7 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     straight = np.eye(4)
     straight[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ direction * lengths
     straight[:3, 3] = affine[:3, 3]
-    if (off := _farthest(affine, straight, header.size_voxels)) > _NOTICEABLE_SHEAR:
+    if (off := farthest_voxels(affine, straight, header.size_voxels[::-1])) > _NOTICEABLE_SHEAR:
         logger.warning(
             "%s: the axes of its %s are not quite at right angles; they were straightened, which "
             "moves the farthest corner by %.2f voxels.",
@@ -162,17 +162,23 @@ def _nearest_rotation(axes: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "
     return rotation
 
 
-def _farthest(one: Affine, other: Affine, size_voxels: Triple) -> float:
-    """How far apart two affines put a corner of the volume at most, in voxels of the second."""
-    depth, height, width = (size - 1 for size in size_voxels)
-    corners = np.array([[*corner, 1] for corner in product((0, width), (0, height), (0, depth))])
+def farthest_voxels(one: Affine, other: Affine, size: Triple) -> float:
+    """Say how far apart two affines put a corner of the volume at most, in voxels of the second.
+
+    Args:
+        one: From an index to mm.
+        other: The same, with the axes in the same order.
+        size: Number of voxels along the axes, in that order.
+    """
+    first, second, third = (number - 1 for number in size)
+    corners = np.array([[*corner, 1] for corner in product((0, first), (0, second), (0, third))])
     apart_mm = (corners @ (one - other).T)[:, :3]
     apart = np.linalg.solve(other[:3, :3], apart_mm.T)
     return float(np.linalg.norm(apart, axis=0).max())
 
 
 def _compare(path: Path, sform: Affine, qform: Affine, size_voxels: Triple, *, taken: str) -> None:
-    off = _farthest(sform, qform, size_voxels)
+    off = farthest_voxels(sform, qform, size_voxels[::-1])
     if off > _NOTICEABLE_DIFFERENCE:
         logger.warning(
             "%s: its qform and sform disagree, by up to %.2f voxels. The %s is taken, as "

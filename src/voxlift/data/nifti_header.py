@@ -68,7 +68,14 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         first_byte = int(raw["vox_offset"])
         slope, intercept = raw.get_slope_inter()
         steps = np.asarray(raw["pixdim"][1:4], dtype=np.float64)
-    except (HeaderDataError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
+    except (
+        HeaderDataError,
+        EOFError,
+        gzip.BadGzipFile,
+        ValueError,
+        OverflowError,
+        zlib.error,
+    ) as error:
         raise damaged(path, f"its NIfTI header cannot be read ({error})") from error
     check_size(path, shape)
     if first_byte > _MAX_OFFSET_BYTES:

@@ -160,7 +160,7 @@ def count_gzip(path: Path, file: BufferedIOBase) -> int:
     try:
         with gzip.GzipFile(fileobj=file) as stream:
             return sum(len(chunk) for chunk in _chunks(stream))
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
 
 
