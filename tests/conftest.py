@@ -1,6 +1,7 @@
-"""Fixtures shared by all tests: generated photographs and nodules, and two small runs on them."""
+"""Fixtures shared by all tests: generated photographs and volumes, and small runs on them."""
 
 import csv
+import json
 import logging
 import os
 import warnings
@@ -15,7 +16,7 @@ from hypothesis import settings
 from PIL import Image
 
 from voxlift.cli import main
-from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_set
 from voxlift.data.volumes import Volume, write_volume
 from voxlift.experiment import finetune, pretrain
@@ -127,6 +128,65 @@ def small_finetuning(
 def finetuned(small_finetuning: FinetuneConfig) -> Run:
     """The run of `small_finetuning`; not to be changed."""
     return finetune(small_finetuning)
+
+
+@pytest.fixture(scope="session")
+def ball_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight volumes of 12 to 14 voxels with a ball and a brighter bead, as a Decathlon task."""
+    folder = tmp_path_factory.mktemp("Task99_Balls")
+    generator = np.random.default_rng(0)
+    listed = []
+    for number in range(8):
+        size = (12, 13, 14)
+        grid = np.indices(size)
+        middles = {1: np.array([5, 5, 5]), 2: np.array([8, 9, 10])}
+        mask = np.zeros(size, np.uint8)
+        for value, radius in ((1, 3.5), (2, 2.5)):
+            middle = middles[value] + generator.uniform(-1, 1, 3)
+            away = np.linalg.norm(grid - middle[:, None, None, None], axis=0)
+            mask[away < radius] = value
+        image = (300.0 * mask + generator.normal(100, 60, size)).astype(np.int16)
+        names = {part: f"{part}/balls_{number:02d}.nii.gz" for part in ("imagesTr", "labelsTr")}
+        for part, array in (("imagesTr", image), ("labelsTr", mask)):
+            volume = Volume(array, (1.5, 1.0, 1.0), (10.0, 20.0, number))
+            write_volume(folder / names[part], volume)
+        listed.append({"image": f"./{names['imagesTr']}", "label": f"./{names['labelsTr']}"})
+    description = {
+        "name": "Balls",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "ball", "2": "bead"},
+        "training": listed,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_segmentation(
+    ball_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SegmentConfig:
+    """Six steps on the balls, by a network of width 4 from scratch."""
+    return SegmentConfig.model_validate(
+        {
+            "data": str(ball_folder),
+            "out": tmp_path_factory.mktemp("segmented") / "run",
+            "seed": 5,
+            "steps": 6,
+            "val_steps": 3,
+            "batch_size": 2,
+            "fractions": (0.5, 0.25, 0.25),
+            "network": {"backbone": "resnet10", "width": 4, "stem": 3, "geometry": "small"},
+            "scan": {"patch_voxels": (8, 8, 8)},
+            "optimization": {"optimizer": "adamw", "lr": 0.02},
+            "machine": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def segmented(small_segmentation: SegmentConfig) -> Run:
+    """The run of `small_segmentation`; not to be changed."""
+    return finetune(small_segmentation)
 
 
 @pytest.fixture

@@ -101,10 +101,11 @@ def open_segmentation_data(
     cases = cases.with_named_splits(val=config.val_cases, test=config.test_cases)
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
-    if not len(val) and config.keep == "best":
+    if not len(val) and (config.keep == "best" or config.patience):
         raise DataError(
-            f"{cases.origin}: there are no validation cases to choose the best weights by. Give "
-            "some by --fractions, or take the last weights with --keep last."
+            f"{cases.origin}: there are no validation cases to choose the best weights or the end "
+            "of the run by. Give some by --fractions, or take the last weights with --keep last "
+            "--patience 0."
         )
     train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
     scan = config.scan
