@@ -45,7 +45,7 @@ def hippocampus() -> SegmentConfig:
             "class_names": ("anterior", "posterior"),
             "fractions": (0.8, 0.2, 0.0),
             "keep": "last",
-            "steps": 2400,
+            "steps": 1600,
             "val_steps": 400,
         }
     )
@@ -173,8 +173,8 @@ def lidc_segment() -> SegmentConfig:
         recipe="lidc-segment",
         data="FOLDER",
         out=Path("runs/lidc-segment"),
-        steps=1500,
-        val_steps=300,
+        steps=1000,
+        val_steps=250,
         batch_size=8,
         decoder="fcn",
         keep="last",
