@@ -203,8 +203,8 @@ class ScanConfig(BaseModel):
     """What is done to a scan before the network sees it; None proposes it from the data.
 
     Args:
-        spacing_mm: Depth, height and width of a voxel in mm that scans are resampled to; None keeps
-            the spacing where all scans agree, and takes their median where they do not.
+        spacing_mm: Depth, height and width of a voxel in mm that scans are resampled to, but for
+            those within 2 % of it; None takes the median of the training scans.
         window: Lowest and highest intensity kept, in the unit of the data (HU for CT).
         window_width_centre: The same as radiologists write it: width and centre, such as 450 25.
         intensity: `window` clips to a window, `percentiles` (0.5 and 99.5) to each scan's own,

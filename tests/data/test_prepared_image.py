@@ -6,7 +6,7 @@ import pytest
 from voxlift.core.errors import DataError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.orientation import to_canonical
-from voxlift.data.prepared_image import network_grid, prepare_image, to_network_grid
+from voxlift.data.prepared_image import prepare_image, to_network_grid
 from voxlift.data.preprocess import preprocess
 from voxlift.data.resample import resample
 from voxlift.data.segmentation_cases import grid_difference
@@ -55,14 +55,6 @@ def test_masks_keep_their_values_on_the_network_grid() -> None:
     assert found.array.dtype == np.uint8
     np.testing.assert_array_equal(found.array, expected.array)
     assert grid_difference(found, prepare_image([VOLUME], PREPROCESSING).channels[0]) is None
-
-
-def test_the_grid_alone_costs_no_voxels() -> None:
-    grid = network_grid(VOLUME, Preprocessing())
-    assert grid_difference(grid, to_canonical(VOLUME)) is None
-    assert grid.array.base is not None
-    full = network_grid(VOLUME, PREPROCESSING)
-    assert grid_difference(full, to_network_grid(VOLUME, PREPROCESSING)) is None
 
 
 def test_stored_axes_are_left_alone() -> None:

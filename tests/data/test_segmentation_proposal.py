@@ -7,6 +7,7 @@ import pytest
 
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.types import Triple
+from voxlift.data.prepared_image import to_network_grid
 from voxlift.data.preprocess import preprocess
 from voxlift.data.segmentation_cases import SegmentationCase, SegmentationCases
 from voxlift.data.segmentation_checks import check_segmentation
@@ -52,15 +53,18 @@ def proposed(cases: Any, indices: list[int] | None = None, **wishes: Any) -> Pro
     return propose(cases, chosen, Wish(**wishes))
 
 
-def test_a_spacing_that_all_agree_on_is_kept() -> None:
+def test_a_spacing_that_all_agree_on_is_wanted_of_later_scans_too() -> None:
     cases = make(*(volume(spacing_mm=(2.0 + e, 1.0, 1.0), seed=i) for i, e in enumerate((0, 0.01))))
     found = proposed(cases)
-    assert found.preprocessing.spacing_mm is None
-    assert found.spacing_mm == pytest.approx((2.005, 1.0, 1.0))
-    assert "as stored" in found.reason
+    assert found.preprocessing.spacing_mm == found.spacing_mm == (2.005, 1.0, 1.0)
+    # Neither of the two is interpolated for so little; one of twice the spacing is.
+    for stored in (volume(spacing_mm=(2.0, 1.0, 1.0)), volume(spacing_mm=(2.01, 1.0, 1.0))):
+        assert to_network_grid(stored, found.preprocessing).spacing_mm == stored.spacing_mm
+    coarse = to_network_grid(volume(spacing_mm=(4.0, 1.0, 1.0)), found.preprocessing)
+    assert coarse.spacing_mm == (2.005, 1.0, 1.0)
 
 
-def test_else_the_median_is_taken() -> None:
+def test_the_median_is_taken() -> None:
     cases = make(*(volume(spacing_mm=(d, 1.0, 1.0), seed=int(d)) for d in (1.0, 2.0, 5.0)))
     found = proposed(cases)
     assert found.preprocessing.spacing_mm == found.spacing_mm == (2.0, 1.0, 1.0)
@@ -82,8 +86,7 @@ def test_scans_that_are_only_turned_agree() -> None:
     sagittal = volume((24, 12, 16), (2.0, 3.0, 1.0), direction=SAGITTAL, seed=1)
     cases = make(axial, sagittal)
     found = proposed(cases)
-    assert found.preprocessing.spacing_mm is None
-    assert found.spacing_mm == (3.0, 1.0, 2.0)
+    assert found.preprocessing.spacing_mm == found.spacing_mm == (3.0, 1.0, 2.0)
     assert found.patch_voxels == (16, 16, 24)
     shapes = {preprocess(v, found.preprocessing).shape[1:] for v in (axial, sagittal)}
     assert shapes == {(12, 16, 24)}

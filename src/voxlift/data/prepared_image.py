@@ -1,10 +1,9 @@
 """An image laid out on the network's grid, of which any part can be read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from voxlift.core.errors import DataError
 from voxlift.core.preprocessing import Preprocessing
@@ -16,6 +15,8 @@ from voxlift.data.resample import Method, resample
 from voxlift.data.volume import Volume
 
 Region = tuple[slice, slice, slice]
+
+_SPACING_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +84,14 @@ def prepare_image(
 def to_network_grid(
     volume: Volume, preprocessing: Preprocessing, *, method: Method = "linear"
 ) -> Volume:
-    """Turn and resample an image, or with another method a mask, to the network's grid."""
+    """Turn and resample an image, or with another method a mask, to the network's grid.
+
+    A spacing within 2 % of the network's is taken for it, since interpolation would cost more than
+    it gains.
+    """
     if preprocessing.orientation == "canonical":
         volume = to_canonical(volume)
-    if preprocessing.spacing_mm is not None:
-        volume = resample(volume, preprocessing.spacing_mm, method=method)
-    return volume
-
-
-def network_grid(like: Volume, preprocessing: Preprocessing) -> Volume:
-    """Give the grid of a scan as the network sees it, without its voxels (a view of one zero)."""
-    hollow: npt.NDArray[np.generic] = np.broadcast_to(np.zeros(1, np.uint8), like.size_voxels)
-    return to_network_grid(replace(like, array=hollow), preprocessing, method="nearest")
+    wanted_mm = preprocessing.spacing_mm
+    if wanted_mm is None or np.allclose(volume.spacing_mm, wanted_mm, rtol=_SPACING_TOLERANCE):
+        return volume
+    return resample(volume, wanted_mm, method=method)

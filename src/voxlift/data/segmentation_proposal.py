@@ -18,8 +18,6 @@ LOWEST_HU = -200.0
 # Intensities of the structures that are kept in CT, as percentiles.
 CT_PERCENTILES = (0.5, 99.5)
 MR_PERCENTILES = (0.5, 99.5)
-# Spacings that differ by less are taken for one.
-SPACING_TOLERANCE = 0.02
 SMALLEST_EDGE = 8
 EDGE_STEP = 8
 
@@ -57,7 +55,7 @@ class Proposal:
 def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish) -> Proposal:
     """Fill in what the user left open, from the facts of the training cases.
 
-    Spacing: that of the files where they agree, else their median. CT (values below -200): clipped
+    Spacing: the median; scans that are within 2 % of it are taken as they are. CT (values below -200): clipped
     to where the structures are; anything else: each channel's own percentiles. Patch: the median
     size on the network's grid, its longest edges shortened until the patch is small enough.
 
@@ -70,21 +68,16 @@ def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish
     facts = [cases.facts[index] for index in indices]
     sizes, spacings = _laid_out(facts, canonical=wish.orientation == "canonical")
     median_mm = np.median(spacings, axis=0)
-    agree = bool((np.abs(spacings / median_mm - 1) <= SPACING_TOLERANCE).all())
-    spacing_mm = wish.spacing_mm
-    if spacing_mm is None and not agree:
-        spacing_mm = _triple(np.round(median_mm, 3))
-    seen_mm = spacing_mm or _triple(median_mm)
-
-    scale = 1.0 if spacing_mm is None else spacings / np.array(seen_mm)
+    seen_mm = wish.spacing_mm or _triple(np.round(median_mm, 3))
+    scale = spacings / np.array(seen_mm)
     size = np.maximum(np.round(np.median(sizes * scale, axis=0)), 1).astype(int)
     patch = wish.patch_voxels or shrink_patch(
         (int(size[0]), int(size[1]), int(size[2])), seen_mm, max_voxels=wish.max_patch_voxels
     )
     preprocessing = _intensities(facts, wish, len(cases.channel_names)).model_copy(
-        update={"spacing_mm": spacing_mm}
+        update={"spacing_mm": seen_mm}
     )
-    how = "as stored" if spacing_mm is None else "as asked" if wish.spacing_mm else "the median"
+    how = "as asked" if wish.spacing_mm else "the median"
     reason = (
         f"{len(facts)} training cases of {min(min(f.lowest) for f in facts):g} to "
         f"{max(max(f.highest) for f in facts):g} ({preprocessing.unit}), median size "
