@@ -16,12 +16,15 @@ from voxlift.core.types import Triple
 from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_phantom
 from voxlift.figures.geometry import plot_geometries
 from voxlift.figures.lift import plot_lift, plot_lifted_with_kernels
+from voxlift.figures.segmentation import plot_overview
 from voxlift.figures.slices import plot_planes
 from voxlift.weights.bundled import bundled_path
 from voxlift.weights.file import read_weight_file
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LUNG_WINDOW_HU = (-1000.0, 200.0)
+ABDOMEN_WINDOW_HU = (-160.0, 240.0)
+LESION_SCAN_HU = (-90, 110, 40)
 
 logger = logging.getLogger("draw_figures")
 
@@ -40,6 +43,7 @@ def draw_geometries(path: Path) -> Path:
         "volume": (64, 128, 128),
         "unet": (64, 128, 128),
         "small": (32, 32, 32),
+        "nodule": (16, 32, 32),
     }
     rows = {name: (named_geometry(name), size) for name, size in sizes.items()}
     return plot_geometries(rows, path)
@@ -76,12 +80,34 @@ def draw_nodules(path: Path) -> Path:
     )
 
 
+def draw_segmentation(path: Path) -> Path:
+    """Draw a simulated organ with a lesion as `voxlift predict` draws what it has found."""
+    size, spacing_mm = (28, 56, 56), (1.5, 1.0, 1.0)
+    generator = np.random.default_rng(0)
+    axes = [(np.arange(n) - n / 2) * mm for n, mm in zip(size, spacing_mm, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    mask = np.zeros(size, np.uint8)
+    mask[(z / 15) ** 2 + (y / 18) ** 2 + (x / 22) ** 2 < 1] = 1
+    mask[(z - 4) ** 2 + (y + 3) ** 2 + (x - 8) ** 2 < 6**2] = 2
+    image = np.choose(mask, LESION_SCAN_HU) + generator.normal(0, 20, size)
+    return plot_overview(
+        image,
+        mask,
+        path,
+        structures={"organ": (1,), "lesion": (2,)},
+        spacing_mm=spacing_mm,
+        window=ABDOMEN_WINDOW_HU,
+        title="scan-00",
+    )
+
+
 FIGURES: dict[str, Callable[[Path], Path]] = {
     "lift.png": draw_lift,
     "kernels.png": draw_kernels,
     "geometries.png": draw_geometries,
     "axis-orders.png": draw_axis_orders,
     "nodules.png": draw_nodules,
+    "segmentation.png": draw_segmentation,
 }
 
 

@@ -30,8 +30,8 @@ class NetworkConfig(BaseModel):
         width: Channels of the first stage; None takes the weight file's, else 64.
         stem: Edge of the stem kernel in voxels (3, 5, 7); None takes the weight file's, else 7.
         norm: `batch` or `group`; None takes the weight file's, else `batch`.
-        geometry: Strides by name: pretrain, thumbnail, volume, unet, small or medicalnet; `auto`
-            proposes what fits the size and spacing of the data, and says why.
+        geometry: Strides by name: pretrain, thumbnail, volume, unet, small, nodule or medicalnet;
+            `auto` proposes what fits the size and spacing of the data, and says why.
         zero_init_residual: Start each block of a new network as its shortcut.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
     """
@@ -254,7 +254,7 @@ class SegmentConfig(RunConfig):
         data: A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net, one with
             a folder of images and a folder of masks, or a CSV with the columns image and label.
         fractions: Shares of training, validation and test cases where the data has no splits.
-        val_cases: Names of the validation cases, or patterns such as *_03?, instead of a share.
+        val_cases: Names of the validation cases, or patterns such as `*_03?`, instead of a share.
         test_cases: Names or patterns of the test cases, likewise.
         label_fraction: Share of the training cases that may be used, 0 to 1.
         ignore_value: Number in the masks of voxels that nobody labelled.
