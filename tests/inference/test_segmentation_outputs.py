@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,7 +37,7 @@ def test_the_picture_shows_the_case_in_the_canonical_order(
     image = scan()
     found = segment(make_segmenter(LABELS), [image])
     outputs = SegmentationOutputs(tmp_path, LABELS)
-    case = SegmentationInput("scan 1", (Path("scan 1.nii.gz"),))
+    case = SegmentationInput("scan 1", (Path("scan 1.nrrd"),))
     with monkeypatch.context() as patch:
         patch.setattr(segmentation_outputs, "plot_overview", spy)
         outputs.write(case, SegmentedCase(image, found), window=(-1.0, 2.0))
@@ -66,3 +67,24 @@ def test_all_files_of_a_case_are_listed_and_written(
     np.testing.assert_array_equal(read_volume(outputs.mask(case)).array, found.mask.array)
     with Image.open(tmp_path / "out" / "scan.png") as picture:
         assert min(picture.size) > 100
+
+
+def test_masks_and_maps_have_the_very_header_of_the_scan(
+    tmp_path: Path, make_segmenter: Callable[..., SavedModel]
+) -> None:
+    affine = np.array([[0, 0.31, 0, 5], [-0.47, 0, 0, 7.3], [0, 0, 2.1, -90], [0, 0, 0, 1]])
+    nifti = nibabel.Nifti1Image(scan().array.transpose(2, 1, 0), affine)
+    nifti.header.set_sform(affine, code=4)
+    nifti.header.set_qform(affine, code=2)
+    nifti.header["descrip"] = "somebody's name"
+    nibabel.save(nifti, tmp_path / "scan.nii.gz")
+    image = read_volume(tmp_path / "scan.nii.gz")
+    found = segment(make_segmenter(LABELS), [image], probabilities=True)
+    outputs = SegmentationOutputs(tmp_path / "out", LABELS, probabilities=True)
+    case = SegmentationInput("scan", (tmp_path / "scan.nii.gz",))
+    outputs.write(case, SegmentedCase(image, found), window=None)
+    for path in (outputs.mask(case), *outputs.probability_maps(case).values()):
+        header = nibabel.load(path).header
+        for name in ("pixdim", "qform_code", "sform_code", "srow_x", "srow_y", "quatern_b"):
+            np.testing.assert_array_equal(header[name], nifti.header[name])
+        assert b"somebody" not in header.binaryblock

@@ -11,7 +11,7 @@ from voxlift.core.errors import DataError
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.orientation import to_canonical
 from voxlift.data.volume import Volume
-from voxlift.data.volumes import write_volume
+from voxlift.data.write_like import write_like
 from voxlift.figures.segmentation import plot_overview, values_of_structures
 from voxlift.inference.dicom_seg import write_dicom_seg
 from voxlift.inference.segmentation import Segmentation
@@ -140,10 +140,10 @@ class SegmentationOutputs:
             DataError: If a file cannot be written.
         """
         found = answer.found
-        write_volume(self.mask(case), found.mask, overwrite=True)
+        write_like(self.mask(case), found.mask, source=case.path, overwrite=True)
         for number, path in self.probability_maps(case).items():
             probabilities = replace(found.mask, array=found.probabilities[number])
-            write_volume(path, probabilities, overwrite=True)
+            write_like(path, probabilities, source=case.path, overwrite=True)
         if answer.dicom_seg is not None:
             write_dicom_seg(self.dicom_path(case), answer.dicom_seg)
         shown = to_canonical(answer.image)
