@@ -19,6 +19,7 @@ def test_levels_come_back() -> None:
 def test_only_the_listed_warnings_are_silenced() -> None:
     with quiet_lightning():
         warnings.warn("Found 3 module(s) in eval mode at the start of training.", stacklevel=1)
+        warnings.warn("You defined a `validation_step` but have no data.", stacklevel=1)
         with pytest.warns(UserWarning, match="learning rate"):
             warnings.warn("A learning rate of 0", stacklevel=1)
 

@@ -55,9 +55,10 @@ class Proposal:
 def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish) -> Proposal:
     """Fill in what the user left open, from the facts of the training cases.
 
-    Spacing: the median; scans that are within 2 % of it are taken as they are. CT (values below -200): clipped
-    to where the structures are; anything else: each channel's own percentiles. Patch: the median
-    size on the network's grid, its longest edges shortened until the patch is small enough.
+    Spacing: the median; scans that are within 2 % of it are taken as they are. CT (values below
+    -200): clipped to where the structures are; anything else: each channel's own percentiles.
+    Patch: the median size on the network's grid, its longest edges shortened until the patch is
+    small enough.
 
     Args:
         cases: The data set, with its facts.

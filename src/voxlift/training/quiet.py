@@ -10,6 +10,7 @@ NAMES = ("lightning", "lightning.fabric", "lightning.pytorch")
 
 HARMLESS = (
     r"Found \d+ module\(s\) in eval mode",  # Frozen norms are so on purpose.
+    r"You defined a `validation_step` but have no",  # Told by our own log: watching 0 cases.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's use of torch.
 )
 """Warnings that no user of Voxlift can do anything about, as patterns of their beginnings."""
