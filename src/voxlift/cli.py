@@ -145,7 +145,8 @@ def _finetune(argv: Sequence[str]) -> int:
         argv, _finetune_config, finetune_recipe, FALLBACKS[task or "classify"]
     )
     if task not in (None, default.task):
-        raise ConfigError(f"--recipe {default.recipe} is for the task {default.task}, not {task}.")
+        given = _value_of(argv, "--config") or f"--recipe {default.recipe}"
+        raise ConfigError(f"{given} is for the task {default.task}, not {task}.")
     command: FinetuneCommand | SegmentCommand
     if isinstance(default, SegmentConfig):
         command = _parse(SegmentCommand, "finetune", rest, SegmentCommand(default))

@@ -105,7 +105,7 @@ def test_all_is_proposed_from_the_cases_that_are_learnt_from() -> None:
     cases = make_cases()
     full = open_data(cases)
     assert full.preprocessing.unit == "HU"
-    assert full.preprocessing.spacing_mm is None
+    assert full.preprocessing.spacing_mm == (2.0, 1.0, 1.0)
     for index in [*full.val, *full.test]:
         image = cases.cases[index].images[0]
         assert isinstance(image, Volume)
