@@ -12,7 +12,7 @@ The result goes to `benchmarks/results/hippocampus.json`, from which `scripts/wr
 import json
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ STARTS = {
     "tiny": NetworkConfig(weights="tiny"),
     "tiny-axes": NetworkConfig(weights="tiny-axes"),
 }
-BUDGETS = {"short": 80, "converged": 320}
 VALIDATIONS = 4
 SPLIT_SEED = 0
 
@@ -51,7 +50,7 @@ class Command:
         runs: Folder for the run folders.
         labels: Numbers of labelled volumes.
         seeds: Seeds: of the choice of volumes, the network's init and the patches.
-        budgets: Budgets by name: short (80 steps) and converged (320).
+        steps: Budgets: optimizer steps of batch 2.
         threads: CPU threads.
     """
 
@@ -60,7 +59,7 @@ class Command:
     runs: Path = Path("runs/measure-segmentation")
     labels: tuple[int, ...] = (4, 8, 16)
     seeds: tuple[int, ...] = (0, 1, 2)
-    budgets: tuple[str, ...] = field(default_factory=lambda: tuple(BUDGETS))
+    steps: tuple[int, ...] = (80, 320)
     threads: int = 2
 
 
@@ -77,24 +76,24 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     if command.out.is_file():
         rows = json.loads(command.out.read_text(encoding="utf-8"))["runs"]
-    done = {(row["start"], row["labels"], row["budget"], row["seed"]) for row in rows}
-    for budget in command.budgets:
+    done = {(row["start"], row["labels"], row["steps"], row["seed"]) for row in rows}
+    for steps in command.steps:
         for num_labels in command.labels:
             for seed in command.seeds:
                 for start in STARTS:
-                    if (start, num_labels, budget, seed) in done:
+                    if (start, num_labels, steps, seed) in done:
                         continue
                     config = configure(
                         recipe,
                         cases,
                         start=start,
                         num_labels=num_labels,
-                        budget=budget,
+                        steps=steps,
                         seed=seed,
                         runs=command.runs,
                     )
                     row = measure(config, cases)
-                    rows.append({"start": start, "labels": num_labels, "budget": budget, **row})
+                    rows.append({"start": start, "labels": num_labels, **row})
                     logger.info("%s", {key: rows[-1][key] for key in rows[-1] if key != "curve"})
                     write_text(command.out, to_json(rows, cases))
 
@@ -105,15 +104,14 @@ def configure(
     *,
     start: str,
     num_labels: int,
-    budget: str,
+    steps: int,
     seed: int,
     runs: Path,
 ) -> SegmentConfig:
     """Make the config of one run; starts differ in their weights alone."""
-    steps = BUDGETS[budget]
     return recipe.model_copy(
         update={
-            "out": runs / f"{budget}-{num_labels}-{start}-{seed}",
+            "out": runs / f"{steps}-{num_labels}-{start}-{seed}",
             "seed": seed,
             "steps": steps,
             "val_steps": steps // VALIDATIONS,
@@ -157,7 +155,7 @@ def to_json(rows: list[dict[str, Any]], cases: SegmentationCases) -> str:
         "split_seed": SPLIT_SEED,
         "command": "uv run python scripts/measure_segmentation.py --data FOLDER",
         "environment": describe_environment(),
-        "runs": sorted(rows, key=lambda r: (r["budget"], r["labels"], r["start"], r["seed"])),
+        "runs": sorted(rows, key=lambda r: (r["steps"], r["labels"], r["start"], r["seed"])),
     }
     return json.dumps(content, indent=1) + "\n"
 

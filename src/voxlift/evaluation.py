@@ -30,7 +30,7 @@ from voxlift.inference.volumes import Predictions, predict_volumes
 from voxlift.lifting.image_to_volume import lift
 from voxlift.metrics.bootstrap import Interval
 from voxlift.tasks.pretrain import normalize
-from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
+from voxlift.training.hardware import Device, autocast, choose_device, prepare_memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +120,7 @@ def evaluate(
         raise ConfigError(
             f"{folder} holds an evaluation already (metrics.json). Choose another with --out."
         )
-    saved = load_model(
-        model, device=choose_device(MachineConfig.model_validate({"device": device}))
-    )
+    saved = _load(model, device=choose_device(MachineConfig.model_validate({"device": device})))
     if saved.head.task == "pretrain":
         if split in ("train", "all"):
             raise ConfigError(
@@ -193,6 +191,15 @@ def _evaluate_segmentation(
         seed=settings.seed,
     )
     return Evaluation("segment", split, report.metrics.intervals(), {}, folder)
+
+
+def _load(model: str | Path, *, device: Device) -> SavedModel:
+    """Load a model; the large maps of a segmenter are computed faster in another memory format."""
+    saved = load_model(model, device=device)
+    if saved.head.task == "segment":
+        for network in saved.networks:
+            prepare_memory_format(network, device)
+    return saved
 
 
 class _SplitSettings(BaseModel):
@@ -288,11 +295,9 @@ def predict(
     """
     machine = MachineConfig.model_validate({"device": device})
     where = choose_device(machine)
-    saved = load_model(model, device=where)
+    saved = _load(model, device=where)
     if saved.head.task == "segment":
         wanted = segmentation or SegmentationOutput()
-        for network in saved.networks:
-            prepare_memory_format(network, where)
         return segment_files(
             saved,
             inputs,

@@ -204,7 +204,7 @@ def _segment(
             resume=resume,
             callbacks=_early_stop("val/dice", config.patience),
         )
-        _draw_learning_curves(folder)
+        _draw_learning_curves(folder, names=("loss", "dice"))
         if not finished:
             return Run(folder.path)
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
@@ -369,6 +369,6 @@ def _early_stop(metric: str, patience: int) -> Sequence[Callback]:
     return (EarlyStopping(metric, mode="max", patience=patience),) if patience else ()
 
 
-def _draw_learning_curves(folder: RunFolder) -> None:
+def _draw_learning_curves(folder: RunFolder, *, names: Sequence[str] | None = None) -> None:
     if folder.metrics.is_file():
-        plot_learning_curves(folder.metrics, folder.figures / "learning_curves.png")
+        plot_learning_curves(folder.metrics, folder.figures / "learning_curves.png", names=names)

@@ -40,7 +40,7 @@ def test_each_start_learns_from_the_same_volumes(
             cases,
             start=start,
             num_labels=num_labels,
-            budget="short",
+            steps=80,
             seed=1,
             runs=Path("runs"),
         )
@@ -56,7 +56,7 @@ def test_each_start_learns_from_the_same_volumes(
 
 def test_results_are_written_in_a_fixed_order(script: Script, cases: SegmentationCases) -> None:
     rows = [
-        {"budget": "short", "labels": labels, "start": start, "seed": seed}
+        {"steps": 80, "labels": labels, "start": start, "seed": seed}
         for labels in (16, 4)
         for start in ("tiny", "scratch")
         for seed in (1, 0)

@@ -25,7 +25,7 @@ from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.saved_model import load_model
 from voxlift.inference.segmentation_report import SegmentationReport, judge_segmenter
 from voxlift.inference.sliding_window import WindowSettings
-from voxlift.training.hardware import choose_device
+from voxlift.training.hardware import choose_device, prepare_memory_format
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -222,8 +222,12 @@ def judge_segmentation(
             "There are no test cases: the metrics are those of the validation cases, by which the "
             "weights were chosen."
         )
+    device = choose_device(config.machine)
+    model = load_model(folder.model, device=device)
+    for network in model.networks:
+        prepare_memory_format(network, device)
     return judge_segmenter(
-        load_model(folder.model, device=choose_device(config.machine)),
+        model,
         data.cases,
         indices,
         folder.path,
