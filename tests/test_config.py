@@ -11,11 +11,15 @@ from voxlift.config import (
     NetworkConfig,
     PretrainConfig,
     RunConfig,
+    ScanConfig,
+    SegmentConfig,
     VolumeConfig,
 )
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
+from voxlift.data.patch_augmentation import PatchAugmentation
 from voxlift.tasks.optimization import OptimizationConfig
+from voxlift.tasks.segmentation_loss import LossConfig
 from voxlift.training.run_folder import to_yaml
 
 CONFIGS: list[type[BaseModel]] = [
@@ -25,6 +29,10 @@ CONFIGS: list[type[BaseModel]] = [
     PretrainConfig,
     VolumeConfig,
     FinetuneConfig,
+    ScanConfig,
+    SegmentConfig,
+    LossConfig,
+    PatchAugmentation,
     OptimizationConfig,
     ImageAugmentation,
     VolumeAugmentation,
@@ -68,6 +76,21 @@ REFUSED: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (FinetuneConfig, {"data": "x", "layer_decay": 0}),
     (FinetuneConfig, {"data": "x", "augmentation": {"rotation": "free"}}),
     (FinetuneConfig, {}),
+    (SegmentConfig, {"data": "x", "foreground_share": 1.1}),
+    (SegmentConfig, {"data": "x", "patches_per_case": 0}),
+    (SegmentConfig, {"data": "x", "val_overlap": 1.0}),
+    (SegmentConfig, {"data": "x", "decoder": "fpn"}),
+    (SegmentConfig, {"data": "x", "keep": "first"}),
+    (SegmentConfig, {"data": "x", "regions": ("core",)}),
+    (SegmentConfig, {"data": "x", "regions": ("core=1+",)}),
+    (SegmentConfig, {"data": "x", "regions": ("=1",)}),
+    (SegmentConfig, {"data": "x", "folds": 3}),
+    (ScanConfig, {"window": (0, 1), "window_width_centre": (1, 0)}),
+    (ScanConfig, {"window": (1, 0)}),
+    (ScanConfig, {"window_width_centre": (0, 40)}),
+    (ScanConfig, {"window": (0, 1), "intensity": "zscore"}),
+    (ScanConfig, {"intensity": "guess"}),
+    (ScanConfig, {"max_patch_voxels": 0}),
 ]
 
 
@@ -90,6 +113,29 @@ def test_yaml_says_it_all() -> None:
     )
     read = yaml.safe_load(to_yaml(config))
     assert FinetuneConfig.model_validate(read) == config
+
+
+def test_yaml_of_a_segmentation_says_it_all() -> None:
+    config = SegmentConfig.model_validate(
+        {
+            "data": "Task04_Hippocampus",
+            "class_names": ("anterior", "posterior"),
+            "regions": ("whole=1+2", "front=1"),
+            "scan": {"window_width_centre": (450, 25), "patch_voxels": (8, 16, 24)},
+            "augmentation": {"flip_axes": ("depth",), "scaling": (0.9, 1.1)},
+            "loss_function": {"loss": "dice-focal", "ce_weight": 0.3},
+        }
+    )
+    assert SegmentConfig.model_validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_regions_and_windows_are_read_from_what_was_typed() -> None:
+    config = SegmentConfig(data="x", regions=("whole=1+2+4", "core=4"))
+    assert config.region_members == {"whole": (1, 2, 4), "core": (4,)}
+    assert SegmentConfig(data="x").region_members is None
+    assert ScanConfig(window_width_centre=(450, 25)).bounds == (-200, 250)
+    assert ScanConfig(window=(-160, 240)).bounds == (-160, 240)
+    assert ScanConfig().bounds is None
 
 
 def test_progressive_sizes_grow_with_the_epochs() -> None:

@@ -36,6 +36,10 @@ def volume_table(result: SegmentedFiles) -> Table:
     names = list(result.files[0].volumes_ml) if result.files else []
     table = Table("input", "mask", *(f"{name} (ml)" for name in names))
     for each in result.files:
-        volumes = (f"{each.volumes_ml[name]:.3g}" for name in names)
+        volumes = (_millilitres(each.volumes_ml[name]) for name in names)
         table.add_row(str(each.path), each.mask.name, *volumes)
     return table
+
+
+def _millilitres(volume_ml: float) -> str:
+    return f"{volume_ml:.0f}" if volume_ml >= 100 else f"{volume_ml:.3g}"

@@ -27,7 +27,16 @@ def test_the_promised_recipes_are_there() -> None:
         "tiny-imagenet-small",
         "photographs",
     } == set(PRETRAIN_RECIPES)
-    assert {"classify-few", "lidc-classify"} == set(FINETUNE_RECIPES)
+    assert {
+        "classify-few",
+        "lidc-classify",
+        "segment-few",
+        "hippocampus",
+        "msd",
+        "bcv",
+        "lits-liver",
+        "lidc-segment",
+    } == set(FINETUNE_RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,10 +1,13 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from voxlift.config import PretrainConfig
+from voxlift.config import PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
+from voxlift.experiment import finetune
+from voxlift.tasks.segment import SegmentTask
 from voxlift.training.checkpoints import read_checkpoint
 from voxlift.training.memory import OutOfMemoryError, is_out_of_memory, largest_that_fits
 
@@ -106,3 +109,44 @@ def test_odd_batches_fit_about(small_config: PretrainConfig, run_small: Any) -> 
 
     with pytest.raises(OutOfMemoryError, match=r"2 --accumulate 3 \(about the same effective"):
         run_small(config, change_task=change_task)
+
+
+@pytest.mark.parametrize(
+    ("samples", "checkpointed", "advice"),
+    [
+        (2, 2, r"one step: --batch-size 2 --accumulate 2 \(the same effective batch\)\. "),
+        (1, 2, r"--accumulate 4 .*, or --checkpointing --batch-size 2 --accumulate 2"),
+        (0, 0, r"Not even a batch of one fits: take smaller volumes"),
+    ],
+)
+def test_patches_are_probed_as_well(
+    small_segmentation: SegmentConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    samples: int,
+    checkpointed: int,
+    advice: str,
+) -> None:
+    config = SegmentConfig.model_validate(
+        {
+            **small_segmentation.model_dump(),
+            "out": tmp_path / "run",
+            "batch_size": 4,
+            "deep_supervision": True,
+            # Batch norm needs more than one voxel in the last map of a batch of one.
+            "scan": {"patch_voxels": (9, 9, 9)},
+        }
+    )
+    compute_loss = SegmentTask.compute_loss
+
+    def compute(self: SegmentTask, batch: Any, batch_idx: int) -> torch.Tensor:
+        backbone = self.model.backbone
+        limit = checkpointed if getattr(backbone, "checkpointing", False) else samples
+        if len(batch["label"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return compute_loss(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentTask, "compute_loss", compute)
+    with pytest.raises(OutOfMemoryError, match=advice) as caught:
+        finetune(config)
+    assert str(caught.value).startswith("Out of memory with --batch-size 4 on cpu.")
