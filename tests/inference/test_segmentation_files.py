@@ -247,6 +247,10 @@ def test_nothing_is_replaced_unless_it_is_wanted(
         (out / "volumes.csv").unlink()
         with pytest.raises(DataError, match=r"there already.*a\.seg\.nii\.gz"):
             segment_files(make_segmenter(), [scans], out=out)
+        with pytest.raises(ConfigError, match=r"no folder .*nowhere.*--scratch"):
+            segment_files(
+                make_segmenter(), [scans], out=out, resume=True, scratch=tmp_path / "nowhere"
+            )
         with pytest.raises(ConfigError, match="exclude each other"):
             segment_files(make_segmenter(), [scans], out=out, resume=True, overwrite=True)
     (out / "volumes.csv").write_bytes(before["volumes.csv"])

@@ -95,8 +95,7 @@ def segment_files(
     """
     options = options or SegmentOptions()
     window_settings(model, options)
-    if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
+    _check_options(resume=resume, overwrite=overwrite, scratch=scratch)
     settings = model.segmentation
     cases = find_segmentation_inputs(inputs, num_channels=len(settings.channel_names), out=out)
     outputs = SegmentationOutputs(out, settings.labels, probabilities, dicom_seg, own_format)
@@ -150,6 +149,13 @@ def segment_files(
             on_case(case.path, number, len(cases))
     table.write()
     return SegmentedFiles(tuple(files), failures, table.path)
+
+
+def _check_options(*, resume: bool, overwrite: bool, scratch: Path | None) -> None:
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
+    if scratch is not None and not scratch.is_dir():
+        raise ConfigError(f"There is no folder {scratch}. Make it, or leave --scratch out.")
 
 
 def _check_dicom(cases: Sequence[SegmentationInput]) -> None:

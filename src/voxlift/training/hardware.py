@@ -53,9 +53,9 @@ def choose_precision(config: MachineConfig, device: Device) -> LightningPrecisio
     if config.precision == "fp32":
         return "32-true"
     if config.precision == "bf16" or computes_in_bf16(device):
-        _say_once(f"Training in bf16 (mixed precision) on {device}.")
+        _say_once(f"Computing in bf16 (mixed precision) on {device}.")
         return "bf16-mixed"
-    _say_once(f"Training in fp32: {device} has no fast bf16 here.")
+    _say_once(f"Computing in fp32: {device} has no fast bf16 here.")
     return "32-true"
 
 
