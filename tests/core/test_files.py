@@ -54,3 +54,20 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("")
     with pytest.raises(DataError, match=r"note\.txt could not be written"):
         write_text(tmp_path / "blocked" / "note.txt", "text")
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 248 + ".nii.gz", "\N{MUSICAL SYMBOL G CLEF}" * 62 + ".nii.gz"]
+)
+def test_longest_names_are_written(tmp_path: Path, name: str) -> None:
+    with write_aside(tmp_path / name) as aside:
+        assert aside.name.endswith(".nii.gz")
+        aside.write_text("mask")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "/".join(["folder"] * 1000)])
+def test_path_that_is_too_long_is_refused_in_words(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match="could not be written: File name too long"):
+        write_text(tmp_path / path, "text")
+    assert not list(tmp_path.iterdir()) or path.startswith("folder")

@@ -1,6 +1,7 @@
 """NIfTI files as they are found: scaled, cut off, sheared, or with a header that lies."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,62 @@ def test_header_that_promises_more_than_the_stream_holds_is_refused(tmp_path: Pa
     for read in (read_nifti, check_nifti):
         with pytest.raises(DataError, match=r"holds 572 of the 672 bytes"):
             read(path)
+
+
+def test_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
+    whole = read_nifti(save(tmp_path / "whole.nii.gz", noise()[:3, :3, :3]))
+    data = (tmp_path / "whole.nii.gz").read_bytes()
+    path = tmp_path / "flipped.nii.gz"
+    num_harmless = 0
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_nifti(path)
+        except DataError:
+            continue
+        # The header of gzip holds a time and a name, which may be anything.
+        num_harmless += 1
+        np.testing.assert_array_equal(found.array, whole.array)
+        assert found.spacing_mm == whole.spacing_mm
+    assert num_harmless < 25
+
+
+def test_bytes_after_the_stream_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", noise())
+    path.write_bytes(path.read_bytes() + b"more")
+    for read in (read_nifti, check_nifti):
+        with pytest.raises(DataError, match="decompressed to its end"):
+            read(path)
+
+
+def test_claims_take_no_memory(tmp_path: Path) -> None:
+    data = bytearray(save(tmp_path / "whole.nii", noise()).read_bytes())
+    # 2 billion voxels of 8 bytes.
+    data[42:48] = np.array([1290, 1290, 1290], "<i2").tobytes()
+    data[70:74] = np.array([64, 64], "<i2").tobytes()
+    for path, written in (
+        (tmp_path / "huge.nii", bytes(data)),
+        (tmp_path / "huge.nii.gz", gzip.compress(data)),
+    ):
+        path.write_bytes(written)
+        tracemalloc.start()
+        with pytest.raises(DataError, match=r"holds 672 of the 17173512000 bytes"):
+            read_nifti(path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < 2**24
+
+
+def test_scaling_needs_no_doubles_of_the_whole(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((32, 32, 256), np.int16), AXES)
+    image.header.set_slope_inter(1.0, -1024.0)
+    nibabel.save(image, tmp_path / "scan.nii")
+    tracemalloc.start()
+    array = read_nifti(tmp_path / "scan.nii").array
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert array.dtype == np.float32
+    assert array.mean() == -1023
+    assert peak_bytes < 2 * array.nbytes

@@ -111,9 +111,15 @@ def test_types_without_a_place_in_the_format_have_an_exact_stand_in(
     np.testing.assert_array_equal(found.array, array.astype(np.float64))
 
 
-def test_non_ascii_paths(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".npz"])
+@pytest.mark.parametrize("name", ["größe 断層", "a" * 240, "断" * 80])
+def test_non_ascii_and_very_long_paths(tmp_path: Path, suffix: str, name: str) -> None:
+    # File systems take 255 bytes a name.
+    folder = tmp_path.joinpath(*["öffnung " + "f" * 190] * 4)
     volume = some_volume()
-    assert_same(read_volume(write_volume(tmp_path / "größe 断層.nii.gz", volume)), volume)
+    path = write_volume(folder / f"{name}{suffix}", volume)
+    assert_same(read_volume(path), volume)
+    assert [one.name for one in folder.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7, 3), (5, 6, 7, 1, 3), (5, 6, 7, 3, 1)])
@@ -253,6 +259,9 @@ def test_missing_unknown_and_empty_files_are_refused(tmp_path: Path) -> None:
 def test_overlong_name_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"could not be read|not there"):
         read_volume(tmp_path / ("a" * 300 + ".nii"))
+    with pytest.raises(DataError, match=r"could not be written: File name too long"):
+        write_volume(tmp_path / ("a" * 300 + ".nii"), some_volume())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".npy", ".npz"])

@@ -1,11 +1,15 @@
 """Writing files so that a half-written one never bears the final name."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from voxlift.core.errors import DataError
+
+# Characters of up to 4 bytes; with what comes before, a name may have 255.
+_MAX_KEPT = 60
 
 
 @contextmanager
@@ -22,7 +26,8 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         DataError: If the folder cannot be written to or the disk is full.
     """
     path = Path(path)
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    # Of a long name only the end, or it would be too long for the disk.
+    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name[-_MAX_KEPT:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -33,7 +38,8 @@ def write_aside(path: str | Path) -> Iterator[Path]:
             "Free some space, or choose another folder with --out."
         ) from error
     finally:
-        if aside.exists():
+        # Unlike its method, this does not raise for a path that is too long to be there.
+        if os.path.lexists(aside):
             aside.unlink()
 
 

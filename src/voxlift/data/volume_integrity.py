@@ -1,7 +1,7 @@
 """Whether a volume's file holds all that its header promises, checked before it is read.
 
-SimpleITK reads compressed NRRD or MetaImage data with a wrong check sum without a word. The checks
-here read headers and decompress to the end, in little memory. NIfTI has them in its own file.
+What the checks of NIfTI, NRRD and MetaImage have in common: numbers in headers that may be
+anything, and streams that are decompressed to their end, in little memory.
 """
 
 import gzip
@@ -14,8 +14,9 @@ from pathlib import Path
 from voxlift.core.errors import DataError
 
 MAX_VOXELS = 2**31
+MAX_HEADER_BYTES = 2**20
+_MAX_DIMENSIONS = 16
 _CHUNK_BYTES = 2**20
-_MAX_TEXT_HEADER_BYTES = 2**20
 
 
 def check_size(path: Path, shape: tuple[int, ...]) -> None:
@@ -26,6 +27,8 @@ def check_size(path: Path, shape: tuple[int, ...]) -> None:
     """
     if not shape or min(shape) < 1:
         raise DataError(f"{path}: its header states the size {shape}; there is nothing to read.")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise damaged(path, f"its header states {len(shape)} dimensions")
     if math.prod(shape) > MAX_VOXELS:
         raise DataError(
             f"{path}: its header states {' x '.join(map(str, shape))} voxels, more than the "
@@ -33,117 +36,48 @@ def check_size(path: Path, shape: tuple[int, ...]) -> None:
         )
 
 
-def check_meta(path: Path) -> None:
-    """Check that a MetaImage (.mha, or .mhd with its raw file) holds all its voxels.
+def parse_integers(
+    path: Path, name: str, text: str, *, count: int | None = None
+) -> tuple[int, ...]:
+    """Read a field of a text header that holds whole numbers.
 
     Raises:
-        DataError: If the header is broken, or the data are missing, cut or corrupt.
+        DataError: If it holds anything else, or another number of them.
     """
-    with path.open("rb") as file:
-        fields = _meta_fields(path, file)
-        data_start = file.tell()
-    shape = _sizes(path, fields.get("dimsize", ""))
-    check_size(path, shape)
-    spacing = fields.get("elementspacing", "")
-    if any(part.startswith("-") for part in spacing.split()):
-        # SimpleITK would turn the axis round.
-        raise DataError(
-            f"{path}: ElementSpacing is {spacing!r}; expected positive numbers. "
-            "Set it right in the file."
-        )
-    name = fields["elementdatafile"]
-    if name.upper().startswith("LIST") or "%" in name:
-        raise DataError(
-            f"{path}: its voxels are spread over several files ({name}). "
-            "Save it as one .mha or .nii.gz file."
-        )
-    data = path if name.upper() == "LOCAL" else path.parent / name
-    if not data.is_file():
-        raise DataError(f"{path}: the file of its voxels, {data}, is not there. Put it beside it.")
-    element = fields.get("elementtype", "").upper()
-    if element not in _META_BYTES:
-        raise DataError(
-            f"{path}: ElementType is {element!r}; expected one of {', '.join(_META_BYTES)}."
-        )
-    channels = int(fields.get("elementnumberofchannels", "1"))
-    promised = math.prod(shape) * _META_BYTES[element] * channels
-    with data.open("rb") as file:
-        file.seek(data_start if data == path else 0)
-        if fields.get("compresseddata", "false").lower() == "true":
-            found = _count_compressed(path, _chunks(file), zlib.MAX_WBITS)
-        else:
-            found = data.stat().st_size - file.tell()
-    check_count(path, found=found, promised=promised)
-
-
-_META_BYTES = {
-    "MET_CHAR": 1,
-    "MET_UCHAR": 1,
-    "MET_SHORT": 2,
-    "MET_USHORT": 2,
-    "MET_INT": 4,
-    "MET_UINT": 4,
-    "MET_LONG": 4,
-    "MET_ULONG": 4,
-    "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
-}
-
-
-def _meta_fields(path: Path, file: BufferedIOBase) -> dict[str, str]:
-    """Read the text header up to and with its last line, which names the data."""
-    fields: dict[str, str] = {}
-    while file.tell() < _MAX_TEXT_HEADER_BYTES:
-        line = file.readline(_MAX_TEXT_HEADER_BYTES)
-        key, sign, value = line.decode("utf-8", errors="replace").partition("=")
-        if not sign:
-            break
-        fields[key.strip().lower()] = value.strip()
-        if "elementdatafile" in fields:
-            return fields
-    raise damaged(path, "its MetaImage header has no line 'ElementDataFile = ...'")
-
-
-def check_nrrd(path: Path) -> None:
-    """Check the size that a NRRD header states and the check sum of its compressed data.
-
-    That all voxels are there is checked by SimpleITK.
-
-    Raises:
-        DataError: If the header is broken or the data are corrupt.
-    """
-    with path.open("rb") as file:
-        if not file.readline(16).startswith(b"NRRD"):
-            raise damaged(path, "it does not begin with 'NRRD'")
-        fields = _nrrd_fields(path, file)
-        check_size(path, _sizes(path, fields.get("sizes", "")))
-        attached = "data file" not in fields and "datafile" not in fields
-        if attached and fields.get("encoding", "").lower() in {"gzip", "gz"}:
-            count_gzip(path, file)
-
-
-def _nrrd_fields(path: Path, file: BufferedIOBase) -> dict[str, str]:
-    """Read the text header up to and with the empty line that ends it."""
-    fields: dict[str, str] = {}
-    while file.tell() < _MAX_TEXT_HEADER_BYTES:
-        line = file.readline(_MAX_TEXT_HEADER_BYTES)
-        text = line.decode("utf-8", errors="replace").strip()
-        if not text:
-            # A header without data of its own may simply end.
-            return fields
-        if not text.startswith("#"):
-            key, _, value = text.partition(":")
-            fields[key.strip().lower()] = value.strip().removeprefix("=")
-    raise damaged(path, "its NRRD header has no end")
-
-
-def _sizes(path: Path, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split())
+        numbers = tuple(int(part) for part in text.split())
     except ValueError as error:
-        raise damaged(path, f"its header states the size {text!r}") from error
+        raise damaged(path, f"{name} is {text[:100]!r}, not whole numbers") from error
+    if len(numbers) != (count or len(numbers)):
+        raise damaged(path, f"{name} is {text[:100]!r}; expected {count} number(s)")
+    return numbers
+
+
+def parse_numbers(path: Path, name: str, text: str, *, count: int) -> tuple[float, ...]:
+    """Read a field of a text header that holds numbers, NaN and infinity among them.
+
+    Raises:
+        DataError: If it holds anything else, or another number of them.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split())
+    except ValueError as error:
+        raise damaged(path, f"{name} is {text[:100]!r}, not numbers") from error
+    if len(numbers) != count:
+        raise damaged(path, f"{name} is {text[:100]!r}; expected {count} number(s)")
+    return numbers
+
+
+def check_positive(path: Path, name: str, spacing: tuple[float, ...]) -> None:
+    """Refuse a voxel spacing that is none.
+
+    Raises:
+        DataError: If a number is not positive and finite.
+    """
+    if not all(0 < step < math.inf for step in spacing):
+        raise DataError(
+            f"{path}: {name} is {spacing}; expected positive numbers. Set it right in the file."
+        )
 
 
 def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
@@ -169,6 +103,27 @@ def _count_compressed(path: Path, chunks: Iterator[bytes], window_bits: int) -> 
     count = 0
     try:
         for chunk in chunks:
+            left = chunk
+            while left:
+                count += len(decompressor.decompress(left, _CHUNK_BYTES))
+                left = decompressor.unconsumed_tail
+            if decompressor.eof:
+                return count
+    except zlib.error as error:
+        raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
+    raise damaged(path, "its compressed data end too early")
+
+
+def count_zlib(path: Path, file: BufferedIOBase) -> int:
+    """Count the bytes that decompress, without the header of gzip, from where the file stands.
+
+    Raises:
+        DataError: If the stream is cut, or the check sum at its end is another.
+    """
+    decompressor = zlib.decompressobj()
+    count = 0
+    try:
+        for chunk in _chunks(file):
             left = chunk
             while left:
                 count += len(decompressor.decompress(left, _CHUNK_BYTES))

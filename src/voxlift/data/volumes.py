@@ -5,6 +5,7 @@ NIfTI, NRRD, MetaImage, DICOM series folders and NumPy files become a `Volume` (
 tags only the geometry is kept.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
 from voxlift.data.dicom import holds_dicom, read_dicom_series
+from voxlift.data.meta_header import check_meta
 from voxlift.data.nifti import check_nifti, read_nifti, read_nifti_channels
+from voxlift.data.nrrd_header import check_nrrd
 from voxlift.data.numpy_volumes import read_numpy_channels
 from voxlift.data.simpleitk_volumes import read_simpleitk_channels, write_simpleitk
 from voxlift.data.volume import Volume
-from voxlift.data.volume_integrity import check_meta, check_nrrd, several_channels
+from voxlift.data.volume_integrity import several_channels
 
 __all__ = [
     "Volume",
@@ -154,7 +157,7 @@ def check_volume_path(path: Path, *, overwrite: bool) -> str:
         raise DataError(
             f"{path}: volumes are written as {', '.join(_WRITTEN_SUFFIXES)}. Choose one of these."
         )
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise DataError(f"{path} is there already. Choose another name, or pass overwrite=True.")
     return suffix
 
