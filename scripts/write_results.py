@@ -137,6 +137,10 @@ def _span(interval: dict[str, Any], *, sign: str) -> str:
     return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -187,6 +191,7 @@ def describe_segmentation_starts(content: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             _table(header, rows),
+            _paired(content["runs"]),
             f"{content['data']}: {content['num_judged']} volumes judged, which nothing was learnt "
             f"from or chosen by. Means over the seeds {', '.join(map(str, seeds))}, in brackets "
             "the lowest and the highest; a difference is taken seed by seed. "
@@ -194,6 +199,23 @@ def describe_segmentation_starts(content: dict[str, Any]) -> str:
             f"{machine['packages']['torch']}; `benchmarks/results/hippocampus.json`.",
         )
     )
+
+
+def _paired(runs: Sequence[dict[str, Any]]) -> str:
+    """Count in how many runs each start beat scratch of the same steps, labels and seed."""
+    pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for run in runs:
+        for other in runs:
+            alike = all(run[key] == other[key] for key in ("steps", "labels", "seed"))
+            if alike and other["start"] == "scratch" and run["start"] != "scratch":
+                pairs.setdefault(run["start"], []).append((run, other))
+    sentences = [
+        f"`{start}` had a higher Dice than scratch in "
+        f"{sum(a['dice'] > b['dice'] for a, b in both)} and a smaller HD95 in "
+        f"{sum(a['hd95_mm'] < b['hd95_mm'] for a, b in both)} of {len(both)} pairs of runs."
+        for start, both in sorted(pairs.items())
+    ]
+    return " ".join(sentences)
 
 
 def _budget_first(item: tuple[tuple[int, int, str], Any]) -> tuple[int, int, int]:
@@ -224,7 +246,7 @@ def describe_recipe(content: dict[str, Any]) -> str:
             f"within {metrics['surface_tolerance_mm']:g} mm. {content['steps']} steps of batch "
             f"{content['batch_size']}, start `{content['start']}`, seed {content['seed']}: "
             f"{content['minutes']:g} minutes with reading and judging. `{content['command']}`; "
-            f"{machine['processor']}, {machine['cores']} cores, torch "
+            f"{machine['processor']}, {_count(machine['cores'], 'thread')}, torch "
             f"{machine['packages']['torch']}; "
             f"`benchmarks/results/recipe-{content['recipe']}.json`.",
         )

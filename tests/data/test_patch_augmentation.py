@@ -152,7 +152,7 @@ def test_intensities_change_within_their_bounds_and_the_mask_not_at_all() -> Non
     fields: dict[str, Any] = {"intensity_chance": 1.0}
     image = np.full((1, *SIZE), 2.0, np.float32)
     label = np.ones(SIZE, np.uint8)
-    off = {"intensity_scale": 0.0, "intensity_shift": 0.0, "noise_std": 0.0}
+    off: dict[str, Any] = {"intensity_scale": 0.0, "intensity_shift": 0.0, "noise_std": 0.0}
     for name, bound in (("intensity_scale", 0.2), ("intensity_shift", 0.1)):
         change, _ = transform(**{**fields, **off, name: 0.1})
         values = []

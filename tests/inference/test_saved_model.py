@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
@@ -104,6 +105,7 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_backbone_alone_cannot_answer(tmp_path: Path, make_model: MakeModel) -> None:
     network = make_model().networks[0]
+    assert isinstance(network.backbone, nn.Module)
     path = save_weights(network.backbone, tmp_path / "backbone.safetensors")
     with pytest.raises(WeightsError, match=r"backbone alone.*voxlift finetune"):
         load_model(path)

@@ -83,3 +83,67 @@ def test_bench_rows_become_a_table(script: Script, tmp_path: Path) -> None:
     expected = "| train-step-112 | 8x1x3x112x112 | 22.1 | 10 | 2.21 | plain-fp32-eager | yes |"
     assert expected in lines
     assert any(line.startswith("CPU, 2 cores, torch 2.13.0; 2026-01-01") for line in lines)
+
+
+def starts_row(start: str, seed: int, dice: float, hd95_mm: float) -> dict[str, Any]:
+    curve = [[20, 0.1], [40, dice / 2], [60, 0.3], [80, dice]]
+    row = {"start": start, "labels": 4, "steps": 80, "seed": seed, "dice": dice}
+    return {**row, "hd95_mm": hd95_mm, "curve": curve}
+
+
+def test_starts_become_a_table_with_paired_differences(script: Script) -> None:
+    content = {
+        "data": "Some set",
+        "num_judged": 40,
+        "command": "measure it",
+        "environment": {"processor": "A CPU", "packages": {"torch": "2.0"}},
+        "runs": [
+            starts_row("tiny", 0, 0.8, 2.0),
+            starts_row("tiny", 1, 0.6, 3.0),
+            starts_row("scratch", 0, 0.7, 4.0),
+            starts_row("scratch", 1, 0.7, 2.0),
+        ],
+    }
+    text = script["describe_segmentation_starts"](content)
+    lines = text.splitlines()
+    assert lines[2] == (
+        "| 80 | 4 | scratch | 0.700 (0.700 to 0.700) |  | 0.350 (0.350 to 0.350) | 3.00 |"
+    )
+    assert lines[3] == (
+        "| 80 | 4 | tiny | 0.700 (0.600 to 0.800) | +0.000 (-0.100 to +0.100) | "
+        "0.350 (0.300 to 0.400) | 2.50 |"
+    )
+    assert "`tiny` had a higher Dice than scratch in 1 and a smaller HD95 in 1 of 2 pairs" in text
+    assert "40 volumes judged" in text
+    assert "seeds 0, 1" in text
+
+
+def test_the_verdict_on_a_recipe_becomes_a_table(script: Script) -> None:
+    metrics = dict.fromkeys(
+        ("dice", "surface_dice", "hd95_mm", "assd_mm", "volume_error_ml"), INTERVAL
+    )
+    content = {
+        "recipe": "hippocampus",
+        "command": "voxlift finetune --recipe hippocampus",
+        "steps": 1600,
+        "batch_size": 2,
+        "seed": 0,
+        "start": "tiny",
+        "minutes": 12.7,
+        "environment": {"processor": "A CPU", "cores": 1, "packages": {"torch": "2.0"}},
+        "report": {
+            "metrics": {
+                "structures": {"anterior": {"metrics": metrics}, "posterior": {"metrics": metrics}},
+                "means": metrics,
+                "num_cases": 40,
+                "num_groups": 39,
+                "surface_tolerance_mm": 1.0,
+            }
+        },
+    }
+    text = script["describe_recipe"](content)
+    assert text.count("0.800 (0.700 to 0.900)") == 15
+    assert "| mean | " in text
+    assert "40 volumes of 39 patients" in text
+    assert "12.7 minutes" in text
+    assert "1 thread," in text

@@ -48,7 +48,7 @@ def plot_start_curves(
     with drawn_figure(path, size_inches=size_inches) as figure:
         if title:
             figure.suptitle(title, x=0.01, ha="left")
-        grid = figure.subplots(len(panels), columns, squeeze=False, sharey=True, sharex="row")
+        grid = figure.subplots(len(panels), columns, squeeze=False, sharey="row", sharex="row")
         for row_number, row in enumerate(panels):
             for column, (heading, starts) in enumerate(row):
                 axes = grid[row_number, column]
