@@ -120,7 +120,8 @@ def evaluate(
         raise ConfigError(
             f"{folder} holds an evaluation already (metrics.json). Choose another with --out."
         )
-    saved = _load(model, device=choose_device(MachineConfig.model_validate({"device": device})))
+    where = choose_device(MachineConfig.model_validate({"device": device}))
+    saved = _load(model, device=where)
     if saved.head.task == "pretrain":
         if split in ("train", "all"):
             raise ConfigError(
@@ -129,8 +130,19 @@ def evaluate(
         return _evaluate_photographs(
             saved, data, folder, split="val", skip_bad=skip_bad, batch_size=batch_size
         )
-    judge = _evaluate_segmentation if saved.head.task == "segment" else _evaluate_classification
-    return judge(saved, data, folder, split=split, skip_bad=skip_bad, batch_size=batch_size)
+    if saved.head.task == "segment":
+        return _evaluate_segmentation(
+            saved,
+            data,
+            folder,
+            split=split,
+            skip_bad=skip_bad,
+            batch_size=batch_size,
+            device=where,
+        )
+    return _evaluate_classification(
+        saved, data, folder, split=split, skip_bad=skip_bad, batch_size=batch_size
+    )
 
 
 def _evaluate_classification(
@@ -167,7 +179,14 @@ def _evaluate_classification(
 
 
 def _evaluate_segmentation(
-    model: SavedModel, data: str, folder: Path, *, split: Split, skip_bad: bool, batch_size: int
+    model: SavedModel,
+    data: str,
+    folder: Path,
+    *,
+    split: Split,
+    skip_bad: bool,
+    batch_size: int,
+    device: Device,
 ) -> Evaluation:
     """Measure Dice and the like on volumes with masks."""
     settings = model.segmentation
@@ -189,6 +208,7 @@ def _evaluate_segmentation(
         split=split,
         options=SegmentOptions(batch_size=batch_size),
         seed=settings.seed,
+        autocast=lambda: autocast(MachineConfig(), device),
     )
     return Evaluation("segment", split, report.metrics.intervals(), {}, folder)
 

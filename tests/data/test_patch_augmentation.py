@@ -187,6 +187,9 @@ def test_ignored_voxels_stay_ignored() -> None:
         (("anterior", "posterior"), ("depth", "width")),
         (("upper lobe", "heart"), ("height", "width")),
         (("left-anterior", "superior"), ()),
+        (("LeftKidney", "RightKidney"), ("depth", "height")),
+        (("kidney_L", "kidney_R"), ("depth", "height")),
+        (("lesion L",), AXES),
         # Parts of words are no words.
         (("cleft", "bright spot", "topology"), AXES),
     ],

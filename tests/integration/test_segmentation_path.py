@@ -148,7 +148,7 @@ def test_prediction_answers_like_the_evaluation(
     overlap = 2 * (found & truth).sum() / (found.sum() + truth.sum())
     assert row["structure"] == "ball"
     # Predictions may be computed in bf16.
-    assert float(row["dice"]) == pytest.approx(overlap, abs=0.02)
+    assert float(row["dice"]) == pytest.approx(overlap, abs=1e-5)
 
 
 @pytest.mark.parametrize(

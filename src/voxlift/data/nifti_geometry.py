@@ -17,6 +17,7 @@ from jaxtyping import Float64
 from voxlift.core.errors import DataError
 from voxlift.core.types import Triple
 from voxlift.data.nifti_header import NiftiHeader
+from voxlift.data.volume import Geometry
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Header

@@ -14,6 +14,7 @@ from voxlift.core.types import AXES, Triple
 Axis = Literal["depth", "height", "width"]
 Amount = Annotated[float, Field(ge=0)]
 
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 _SIDES: dict[Axis, set[str]] = {
     "depth": {"upper", "lower", "superior", "inferior", "cranial", "caudal", "top", "bottom"},
     "height": {"anterior", "posterior", "ventral", "dorsal", "front", "back"},
@@ -67,7 +68,9 @@ class PatchAugmentation(BaseModel):
         """Fill in the axes to flip, from the names of the classes."""
         if self.flip_axes is not None:
             return self
-        words = {word for name in names for word in re.split(r"[^a-z]+", name.lower())}
+        words = {word.lower() for name in names for word in _WORD.findall(name)}
+        if {"l", "r"} <= words:
+            words.add("left")
         axes = tuple(axis for axis, sides in _SIDES.items() if not words & sides)
         return self.model_copy(update={"flip_axes": axes})
 

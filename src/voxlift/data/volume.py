@@ -20,6 +20,9 @@ from jaxtyping import Float64
 
 from voxlift.core.errors import DataError
 
+Geometry = tuple[tuple[float, float, float], tuple[float, float, float], Float64[np.ndarray, "3 3"]]
+"""Spacing, origin and direction of a volume."""
+
 # Directions come out of files with six digits (DICOM) or as 32-bit floats (NIfTI).
 _DIRECTION_TOLERANCE = 1e-3
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
-from voxlift.data.dicom import holds_dicom, read_dicom_series
+from voxlift.data.dicom import read_dicom_series
+from voxlift.data.dicom_series import holds_dicom
 from voxlift.data.meta_header import check_meta
 from voxlift.data.nifti import check_nifti, read_nifti, read_nifti_channels
 from voxlift.data.nrrd_header import check_nrrd
@@ -66,7 +67,7 @@ def read_volume(
             if they are there. Where a file states no geometry, the spacing is 1 mm, and the log
             says so.
         series_uid: Which series to read from a folder that holds several; see
-            `voxlift.data.dicom.list_series`.
+            `voxlift.data.dicom_series.list_series`.
         check_finite: Refuse NaN and infinity.
 
     Returns:

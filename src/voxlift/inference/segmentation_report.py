@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 NUM_WORST = 4
 
 CaseMetrics = Mapping[str, StructureMetrics]
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class SegmentationReport(BaseModel):
@@ -61,6 +63,7 @@ def judge_segmenter(
     split: str,
     options: SegmentOptions | None = None,
     seed: int = 0,
+    autocast: Autocast = nullcontext,
     on_case: Callable[[str], None] | None = None,
 ) -> SegmentationReport:
     """Segment cases, compare them with their masks, and write the report.
@@ -77,6 +80,8 @@ def judge_segmenter(
         split: Their name, such as `test`.
         options: How the model is applied.
         seed: Seed of the bootstrap.
+        autocast: Makes the context in which the network is run: that of prediction, so that what is
+            judged is what users get.
         on_case: Called with each case when it is done.
 
     Raises:
@@ -86,7 +91,7 @@ def judge_segmenter(
     measured: list[CaseMetrics] = []
     ids = [cases.cases[index].id for index in indices]
     for index, name in zip(indices, ids, strict=True):
-        found, truth = _segment_case(model, cases, int(index), options)
+        found, truth = _segment_case(model, cases, int(index), options, autocast)
         measured.append(
             case_metrics(found, truth.array, labels=cases.labels, spacing_mm=truth.spacing_mm)
         )
@@ -107,7 +112,7 @@ def judge_segmenter(
     worst = worst_cases(measured, count=NUM_WORST)
     if worst:
         plot_worst_cases(
-            _draw(model, cases, [(int(indices[i]), measured[i]) for i in worst], options),
+            _draw(model, cases, [(int(indices[i]), measured[i]) for i in worst], options, autocast),
             figures / "worst_cases.png",
             structures=values_of_structures(cases.labels),
             window=model.preprocessing.window,
@@ -143,12 +148,18 @@ def cases_csv(ids: Sequence[str], measured: Sequence[CaseMetrics]) -> str:
 
 
 def _segment_case(
-    model: SavedModel, cases: SegmentationCases, index: int, options: SegmentOptions | None
+    model: SavedModel,
+    cases: SegmentationCases,
+    index: int,
+    options: SegmentOptions | None,
+    autocast: Autocast,
 ) -> tuple[npt.NDArray[np.bool_], Volume]:
     """Give the masks that the model finds, and the truth, on the grid of the file."""
     channels = cases.read_image(index)
     truth = cases.read_label(index, like=channels[0])
-    found = segment(model, channels, options=options, name=f"case {cases.cases[index].id}")
+    found = segment(
+        model, channels, options=options, autocast=autocast, name=f"case {cases.cases[index].id}"
+    )
     numbers = range(len(cases.labels.structures))
     return np.stack([found.structures.structure(number) for number in numbers]), truth
 
@@ -158,6 +169,7 @@ def _draw(
     cases: SegmentationCases,
     chosen: Sequence[tuple[int, CaseMetrics]],
     options: SegmentOptions | None,
+    autocast: Autocast,
 ) -> Iterator[JudgedCase]:
     """Segment the chosen cases again, for no case is kept."""
     values = np.zeros(IGNORED + 1, dtype=np.uint16)
@@ -165,7 +177,7 @@ def _draw(
     for index, measured in chosen:
         channels = cases.read_image(index)
         truth = cases.read_label(index, like=channels[0])
-        mask = segment(model, channels, options=options).mask
+        mask = segment(model, channels, options=options, autocast=autocast).mask
         image, prediction, wanted = (
             to_canonical(volume)
             for volume in (channels[0], mask, replace(truth, array=values[truth.array]))

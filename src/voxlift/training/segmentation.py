@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from voxlift.config import SegmentConfig
+from voxlift.config import MachineConfig, SegmentConfig
 from voxlift.core.errors import DataError
 from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
 from voxlift.core.preprocessing import Preprocessing
@@ -25,7 +25,7 @@ from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.saved_model import load_model
 from voxlift.inference.segmentation_report import SegmentationReport, judge_segmenter
 from voxlift.inference.sliding_window import WindowSettings
-from voxlift.training.hardware import choose_device, prepare_memory_format
+from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -233,6 +233,8 @@ def judge_segmentation(
         folder.path,
         split=split,
         seed=config.seed,
+        # As in prediction, whatever the precision of the training was.
+        autocast=lambda: autocast(MachineConfig(), device),
     )
 
 
