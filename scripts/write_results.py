@@ -99,6 +99,8 @@ def _quickstart(path: Path, content: dict[str, Any]) -> str:
 
 
 def _bench(path: Path, rows: list[dict[str, Any]]) -> str:
+    if rows[0]["unit"] == "GB":
+        return _memory(path, rows[0])
     machine = rows[0]["machine"]
     where = [machine["gpu"]] if machine["gpu"] else []
     where += [machine["cpu"], f"{machine['cores']} cores", f"torch {machine['torch']}"]
@@ -125,6 +127,15 @@ def _bench(path: Path, rows: list[dict[str, Any]]) -> str:
             f"{', '.join(where)}; {machine['date']}; `{_name(path)}`. `benchmarks/README.md` says "
             "what is timed.",
         )
+    )
+
+
+def _memory(path: Path, row: dict[str, Any]) -> str:
+    machine = row["machine"]
+    return (
+        f"**Memory** (`voxlift bench --only {row['name']}`): at most {row['ours']:.2f} GB to segment "
+        f"a large scan ({row['shape']}); the limit is {row['baseline']:g} GB. {machine['cpu']}, "
+        f"torch {machine['torch']}; {machine['date']}; `{_name(path)}`."
     )
 
 

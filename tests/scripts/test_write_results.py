@@ -147,3 +147,18 @@ def test_the_verdict_on_a_recipe_becomes_a_table(script: Script) -> None:
     assert "40 volumes of 39 patients" in text
     assert "12.7 minutes" in text
     assert "1 thread," in text
+
+
+def test_peak_memory_is_said_in_words(script: Script, tmp_path: Path) -> None:
+    row = {
+        "name": "predict-memory",
+        "shape": "10x20x20 int16",
+        "ours": 2.244,
+        "baseline": 6.0,
+        "unit": "GB",
+        "machine": {"cpu": "A CPU", "torch": "2.0", "date": "2026-01-02"},
+    }
+    path = tmp_path / "memory.json"
+    path.write_text(json.dumps([row]))
+    text = script["describe_results"]([path])
+    assert "at most 2.24 GB to segment a large scan (10x20x20 int16); the limit is 6 GB" in text
