@@ -133,9 +133,9 @@ def _bench(path: Path, rows: list[dict[str, Any]]) -> str:
 def _memory(path: Path, row: dict[str, Any]) -> str:
     machine = row["machine"]
     return (
-        f"**Memory** (`voxlift bench --only {row['name']}`): at most {row['ours']:.2f} GB to segment "
-        f"a large scan ({row['shape']}); the limit is {row['baseline']:g} GB. {machine['cpu']}, "
-        f"torch {machine['torch']}; {machine['date']}; `{_name(path)}`."
+        f"**Memory** (`voxlift bench --only {row['name']}`): at most {row['ours']:.2f} GB to "
+        f"segment a large scan ({row['shape']}); the limit is {row['baseline']:g} GB. "
+        f"{machine['cpu']}, torch {machine['torch']}; {machine['date']}; `{_name(path)}`."
     )
 
 

@@ -52,7 +52,8 @@ def test_what_the_process_tells_becomes_a_row(
         (row,) = SMALL.rows(CPU)
     assert row == BenchRow(
         name="predict-memory",
-        shape=f"24x40x40 int16, 3 windows of 16x32x32, 1.5 min, torch threads: {torch.get_num_threads()}",
+        shape="24x40x40 int16, 3 windows of 16x32x32, 1.5 min, "
+        f"torch threads: {torch.get_num_threads()}",
         ours=2.5,
         baseline=4.0,
         unit="GB",

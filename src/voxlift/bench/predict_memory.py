@@ -66,7 +66,8 @@ class PredictMemoryCase:
             name=self.name,
             shape=(
                 f"{_size(self.size_voxels)} int16, {facts['total']:.0f} windows of "
-                f"{_size(self.window_voxels)}, {minutes:.1f} min, torch threads: {torch.get_num_threads()}"
+                f"{_size(self.window_voxels)}, {minutes:.1f} min, "
+                f"torch threads: {torch.get_num_threads()}"
             ),
             ours=float(f"{peak_gb:.4g}"),
             baseline=self.limit_gb,
