@@ -313,6 +313,8 @@ def predict(
         DataError: If an input does not exist, or outputs do.
         WeightsError: If the model cannot be trusted or is not one of volumes.
     """
+    if not inputs:
+        raise DataError("There is nothing to predict. Give files or folders of volumes.")
     machine = MachineConfig.model_validate({"device": device})
     where = choose_device(machine)
     saved = _load(model, device=where)
