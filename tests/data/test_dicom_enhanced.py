@@ -166,14 +166,17 @@ def test_single_frame_has_its_place_in_its_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "message"),
-    [("StackID", "belong to 2 stacks"), ("TemporalPositionIndex", "belong to 2 points in time")],
+    ("tag", "kind", "message"),
+    [
+        ("StackID", str, "belong to 2 stacks"),
+        ("TemporalPositionIndex", int, "belong to 2 points in time"),
+    ],
 )
 def test_several_stacks_or_points_in_time_are_refused(
-    tmp_path: Path, tag: str, message: str
+    tmp_path: Path, tag: str, kind: type, message: str
 ) -> None:
     frames = [
-        frame((0, 0, height), FrameContentSequence=item(**{tag: number}))
+        frame((0, 0, height), FrameContentSequence=item(**{tag: kind(number)}))
         for height, number in ((0, 1), (1, 1), (2, 1), (0, 2), (1, 2))
     ]
     write_enhanced(tmp_path / "a.dcm", frames)
@@ -215,24 +218,18 @@ def test_inverted_frames_are_refused(tmp_path: Path) -> None:
         read_volume(tmp_path)
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless], ids=lambda s: s.keyword)
+@pytest.mark.filterwarnings("ignore:End of file reached")
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
 def test_cut_file_is_refused(tmp_path: Path, syntax: UID) -> None:
     path = tmp_path / "a.dcm"
     write_enhanced(path, at([0, 1, 2, 3, 4]), syntax=syntax)
     data = path.read_bytes()
-    for length in (200, 700, 1500, len(data) // 2, len(data) - 20):
+    # The last eight bytes of compressed pixels say that there are no more.
+    for length in (*range(140, len(data), len(data) // 30), len(data) - 20, len(data) - 9):
         path.write_bytes(data[:length])
-        with pytest.raises(DataError, match=r"a\.dcm|no DICOM"):
+        with pytest.raises(DataError, match=r"a\.dcm"):
             read_volume(tmp_path)
-
-
-@pytest.mark.parametrize("number", ["nan", "inf"])
-def test_impossible_scaling_is_refused(tmp_path: Path, number: str) -> None:
-    frames = at([0, 1, 2, 3, 4])
-    frames[1].PixelValueTransformationSequence = [rescale(float(number), 0)]
-    try:
-        write_enhanced(tmp_path / "a.dcm", frames)
-    except (ValueError, OverflowError):
-        pytest.skip("pydicom does not write it")
-    with pytest.raises(DataError, match=r"frame 2: its rescale"):
-        read_volume(tmp_path)
+    if syntax == ExplicitVRLittleEndian:
+        path.write_bytes(data[:-1])
+        with pytest.raises(DataError, match=r"a\.dcm"):
+            read_volume(tmp_path)

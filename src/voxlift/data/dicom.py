@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import DataError
-from voxlift.data.dicom_enhanced import (
-    enhanced_frames,
-    is_enhanced,
-    read_stored_values,
-    scale_frames,
-)
+from voxlift.data.dicom_enhanced import enhanced_frames, is_enhanced
 from voxlift.data.dicom_frames import Frame, single_frame, stack_frames
+from voxlift.data.dicom_pixels import read_pixels
 from voxlift.data.dicom_series import DicomFile, choose_series
+from voxlift.data.dicom_tags import number
 from voxlift.data.volume import Volume
 from voxlift.data.volume_integrity import check_size
 
@@ -42,8 +39,7 @@ def read_dicom_series(folder: Path, *, series_uid: str | None = None) -> Volume:
     for file in files:
         _check_kind(file)
         frames += enhanced_frames(file) if is_enhanced(file) else [single_frame(file)]
-    tags = files[0].tags
-    check_size(folder, (len(frames), int(tags.Rows), int(tags.Columns)))
+    check_size(folder, (len(frames), *files[0].size))
     frames, geometry = stack_frames(folder, frames)
     return Volume(_read_pixels(frames), *geometry)
 
@@ -61,8 +57,11 @@ def _check_kind(file: DicomFile) -> None:
             f"{file.path}: it has no tag Rows or Columns, so it holds no image. "
             "Take it out of the folder."
         )
-    photometric = str(file.tags.get("PhotometricInterpretation", "missing"))
-    if photometric != "MONOCHROME2" or int(file.tags.get("SamplesPerPixel") or 1) != 1:
+    photometric = str(file.tags.get("PhotometricInterpretation") or "missing")[:16]
+    if photometric != "MONOCHROME2" or number(file.path, file.tags, "SamplesPerPixel") not in (
+        1,
+        None,
+    ):
         raise DataError(
             f"{file.path}: its pixels are {photometric}; expected greyscale that grows with "
             "brightness (MONOCHROME2). Take it out of the folder, or convert it."
@@ -76,7 +75,7 @@ def _read_pixels(frames: Sequence[Frame]) -> npt.NDArray[Any]:
         by_file.setdefault(one.file.path, []).append(place)
     pixels: npt.NDArray[Any] | None = None
     for places in by_file.values():
-        part = _read_file([frames[place] for place in places])
+        part = read_pixels([frames[place] for place in places])
         if pixels is None:
             pixels = np.empty((len(frames), *part.shape[1:]), part.dtype)
         # Slopes of a half in one slice and of 1 in another make real and whole numbers.
@@ -84,27 +83,3 @@ def _read_pixels(frames: Sequence[Frame]) -> npt.NDArray[Any]:
         pixels[places] = part
     assert pixels is not None
     return pixels
-
-
-def _read_file(frames: Sequence[Frame]) -> npt.NDArray[Any]:
-    """Read images of one file."""
-    import SimpleITK
-    from pydicom.uid import UncompressedTransferSyntaxes
-
-    file = frames[0].file
-    try:
-        if is_enhanced(file):
-            return scale_frames(read_stored_values(file.path), frames)
-        array: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file.path)))
-    except (RuntimeError, AttributeError, EOFError, ValueError) as error:
-        syntax = file.tags.file_meta.get("TransferSyntaxUID")
-        reason = str(error).strip().splitlines()[-1].strip()
-        if syntax is None or syntax in UncompressedTransferSyntaxes:
-            remedy = "Copy the series again."
-        else:
-            remedy = (
-                f"They are compressed as {syntax.name}: copy the series again, or decompress it "
-                "first, for instance with `gdcmconv --raw` or in the archive that it comes from."
-            )
-        raise DataError(f"{file.path}: its pixels cannot be read ({reason}). {remedy}") from error
-    return array

@@ -9,13 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
 
 from voxlift.core.errors import DataError
-from voxlift.data.dicom_series import DicomFile, numbers
+from voxlift.data.dicom_series import DicomFile
+from voxlift.data.dicom_tags import number, numbers
 from voxlift.data.volume import Geometry
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +70,33 @@ def single_frame(file: DicomFile) -> Frame:
     """Read the place of the only image of a file.
 
     Raises:
-        DataError: If a tag is missing.
+        DataError: If a tag is missing or no number.
     """
-    tags, thickness = file.tags, None
-    for name in ("SpacingBetweenSlices", "SliceThickness"):
-        value = tags.get(name)
-        if thickness is None and value is not None and float(value) > 0:
-            thickness = float(value)
+    tags = file.tags
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        # They are applied in reading, where anything else would count as nothing.
+        number(file.path, tags, name)
     return Frame(
         file=file,
         index=0,
         orientation=numbers(file.path, tags, "ImageOrientationPatient", 6),
         position_mm=numbers(file.path, tags, "ImagePositionPatient", 3),
         spacing_mm=numbers(file.path, tags, "PixelSpacing", 2),
-        thickness_mm=thickness,
+        thickness_mm=thickness_mm(file.path, tags),
     )
+
+
+def thickness_mm(where: object, tags: "Dataset") -> float | None:
+    """Read how thick an image is, if that is stated.
+
+    Raises:
+        DataError: If the tag is no number.
+    """
+    for name in ("SpacingBetweenSlices", "SliceThickness"):
+        value = number(where, tags, name)
+        if value is not None and value > 0:
+            return value
+    return None
 
 
 def stack_frames(folder: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Geometry]:
@@ -110,7 +127,7 @@ def stack_frames(folder: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Ge
 
 def _check_alike(folder: Path, frames: Sequence[Frame]) -> None:
     """Refuse a series whose images differ in size, spacing or orientation."""
-    sizes = Counter((int(one.file.tags.Rows), int(one.file.tags.Columns)) for one in frames)
+    sizes = Counter(one.file.size for one in frames)
     if len(sizes) > 1:
         raise DataError(
             f"{folder}: its slices differ in size: "

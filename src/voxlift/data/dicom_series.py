@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Float64
-
 from voxlift.core.errors import DataError
 from voxlift.core.types import Triple
+from voxlift.data.dicom_tags import number, read_tags
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +30,8 @@ _TAGS = (
     "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
+    "RescaleSlope",
+    "RescaleIntercept",
 )
 
 
@@ -51,24 +52,25 @@ class SeriesSummary:
     size_voxels: Triple | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DicomFile:
-    """A DICOM file and its tags, as far as volumes need them."""
+    """A DICOM file and its tags, as far as volumes need them.
+
+    Attributes:
+        path: Where it is.
+        tags: Those that say what it is and where it lies in the patient.
+        syntax: The transfer syntax: how its pixels are compressed, if they are.
+        modality: Such as CT or MR.
+        num_frames: How many images it holds, 0 if it is none.
+        size: Rows and columns.
+    """
 
     path: Path
     tags: "Dataset"
-
-    @property
-    def modality(self) -> str:
-        """Such as CT or MR."""
-        return str(self.tags.get("Modality", "missing"))
-
-    @property
-    def num_frames(self) -> int:
-        """How many images it holds, 0 if it is none."""
-        if not (self.tags.get("Rows") and self.tags.get("Columns")):
-            return 0
-        return int(self.tags.get("NumberOfFrames") or 1)
+    syntax: "UID | None"
+    modality: str
+    num_frames: int
+    size: tuple[int, int]
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -134,31 +136,6 @@ def choose_series(folder: Path, series_uid: str | None) -> list[DicomFile]:
     return files
 
 
-def numbers(where: object, tags: "Dataset", name: str, count: int) -> Float64[np.ndarray, " count"]:
-    """Read a tag of several numbers, in doubles.
-
-    Args:
-        where: What errors call the image.
-        tags: Has the tag.
-        name: The tag.
-        count: How many numbers it has to hold.
-
-    Raises:
-        DataError: If it is missing, or holds anything else.
-    """
-    value = tags.get(name)
-    try:
-        found = np.array([float(part) for part in value], dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.empty(0)
-    if len(found) != count or not np.isfinite(found).all():
-        raise DataError(
-            f"{where}: its tag {name} is {value!r}; expected {count} numbers. Without it "
-            "the slice has no place in the patient. Export the series again."
-        )
-    return found
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 
@@ -173,35 +150,43 @@ def _is_dicom(path: Path) -> bool:
 
 def _scan(folder: Path) -> dict[str, list[DicomFile]]:
     """Read the tags of all DICOM files of a folder, by series."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
     series: dict[str, list[DicomFile]] = {}
     others = 0
     for path in _files(folder):
         if not _is_dicom(path):
             others += 1
             continue
-        try:
-            tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-            uid = str(tags.SeriesInstanceUID)
-        except (InvalidDicomError, AttributeError, EOFError, ValueError) as error:
-            raise DataError(
-                f"{path}: its DICOM header cannot be read ({error}). Copy the series again."
-            ) from error
-        series.setdefault(uid, []).append(DicomFile(path, tags))
+        file = _open(path)
+        series.setdefault(str(file.tags.SeriesInstanceUID), []).append(file)
     if others:
         logger.info("%s: %d files that are no DICOM images are passed over.", folder.name, others)
     return series
+
+
+def _open(path: Path) -> DicomFile:
+    tags = read_tags(path, _TAGS)
+    if not tags.get("SeriesInstanceUID"):
+        raise DataError(
+            f"{path}: it has no SeriesInstanceUID, so it belongs to no series, or it was cut off. "
+            "Copy or export the series again, or take the file out of the folder."
+        )
+    rows, columns, frames = (
+        int(number(path, tags, name) or 0) for name in ("Rows", "Columns", "NumberOfFrames")
+    )
+    return DicomFile(
+        path=path,
+        tags=tags,
+        syntax=tags.file_meta.get("TransferSyntaxUID"),
+        # As many characters as the standard allows.
+        modality=str(tags.get("Modality") or "missing")[:16],
+        num_frames=max(frames, 1) if rows > 0 and columns > 0 else 0,
+        size=(rows, columns),
+    )
 
 
 def _summarise(uid: str, files: list[DicomFile]) -> SeriesSummary:
     images = [one for one in files if one.num_frames]
     size = None
     if images:
-        size = (
-            sum(one.num_frames for one in images),
-            int(images[0].tags.Rows),
-            int(images[0].tags.Columns),
-        )
+        size = (sum(one.num_frames for one in images), *images[0].size)
     return SeriesSummary(uid, files[0].modality, len(files), size)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Affine = Float64[np.ndarray, "4 4"]
-Geometry = tuple[tuple[float, float, float], tuple[float, float, float], Float64[np.ndarray, "3 3"]]
-"""Spacing, origin and direction, as in `Volume`."""
-
 _SCANNER = 1
 # Cosines between axes. SimpleITK refuses more than the first; rounded matrices reach the second.
 _STRAIGHT = 2e-4
