@@ -223,7 +223,13 @@ def _case_progress() -> Iterator[
 ]:
     """Show a bar of cases and, within a case, one of windows, with the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
         cases = progress.add_task("Cases", total=None)
         windows = progress.add_task("Windows of this case", total=None, visible=False)
 
