@@ -124,8 +124,8 @@ def choose_series(folder: Path, series_uid: str | None) -> list[DicomFile]:
         files = series[series_uid]
     elif len(series) > 1:
         raise DataError(
-            f"{folder}: it holds {len(series)} series; say which one by series_uid, or give each "
-            f"a folder of its own. It holds {listing}."
+            f"{folder}: it holds {len(series)} series; say which one by series_uid (--series-uid), "
+            f"or give each a folder of its own. It holds {listing}."
         )
     else:
         (files,) = series.values()
