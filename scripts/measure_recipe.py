@@ -75,7 +75,8 @@ def main() -> None:
         "seed": config.seed,
         "start": config.network.weights,
         "minutes": round(minutes, 1),
-        "environment": describe_environment(),
+        # Without the command line, which names folders of the machine.
+        "environment": {k: v for k, v in describe_environment().items() if k != "command"},
         "report": report.model_dump(mode="json"),
     }
     path = command.results / f"recipe-{command.recipe}.json"

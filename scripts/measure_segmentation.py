@@ -154,7 +154,8 @@ def to_json(rows: list[dict[str, Any]], cases: SegmentationCases) -> str:
         "num_judged": len(cases.indices("val")),
         "split_seed": SPLIT_SEED,
         "command": "uv run python scripts/measure_segmentation.py --data FOLDER",
-        "environment": describe_environment(),
+        # Without the command line, which names folders of the machine.
+        "environment": {k: v for k, v in describe_environment().items() if k != "command"},
         "runs": sorted(rows, key=lambda r: (r["steps"], r["labels"], r["start"], r["seed"])),
     }
     return json.dumps(content, indent=1) + "\n"
