@@ -1,6 +1,7 @@
 """How starts learn beside each other, over several seeds: a mean and the span of the seeds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def plot_start_curves(
         raise DataError("There is no learning curve to draw: no start has a run.")
     columns = max(len(row) for row in panels)
     names = list(dict.fromkeys(name for _, starts in flat for name in starts))
-    colours = dict(zip(names, PALETTE, strict=False))
+    colours = dict(zip(names, cycle(PALETTE), strict=False))
     size_inches = (PANEL_INCHES[0] * columns + 0.5, PANEL_INCHES[1] * len(panels) + 0.6)
     with drawn_figure(path, size_inches=size_inches) as figure:
         if title:

@@ -168,7 +168,7 @@ def lidc_segment() -> SegmentConfig:
     cores.
 
     Source: arXiv 2201.01426, section on LIDC segmentation.
-    Cost: about 20 minutes on two CPU cores.
+    Cost: about 15 minutes on one CPU core.
     Command: `voxlift finetune --recipe lidc-segment --data FOLDER`.
     """
     return SegmentConfig(
