@@ -204,7 +204,8 @@ def describe_segmentation_starts(content: dict[str, Any]) -> str:
             _table(header, rows),
             _paired(content["runs"]),
             f"{content['data']}: {content['num_judged']} volumes judged, from which nothing was "
-            f"learnt and by which no weights were chosen. Means over the seeds {', '.join(map(str, seeds))}, in brackets "
+            "learnt and by which no weights were chosen. Means over the seeds "
+            f"{', '.join(map(str, seeds))}, in brackets "
             "the lowest and the highest; a difference is taken seed by seed. "
             f"`{content['command']}`; {machine['processor']}, torch "
             f"{machine['packages']['torch']}; `benchmarks/results/hippocampus.json`.",
@@ -253,8 +254,8 @@ def describe_recipe(content: dict[str, Any]) -> str:
         (
             _table(("structure", *names.values()), rows),
             f"{metrics['num_cases']} volumes of {metrics['num_groups']} patients, from which "
-            "nothing was learnt and by which no weights were chosen, with 95 % intervals over patients; surfaces agree "
-            f"within {metrics['surface_tolerance_mm']:g} mm. {content['steps']} steps of batch "
+            "nothing was learnt and by which no weights were chosen, with 95 % intervals over "
+            f"patients; surfaces agree within {metrics['surface_tolerance_mm']:g} mm. {content['steps']} steps of batch "
             f"{content['batch_size']}, start `{content['start']}`, seed {content['seed']}: "
             f"{content['minutes']:g} minutes with reading and judging. `{content['command']}`; "
             f"{machine['processor']}, {_count(machine['cores'], 'thread')}, torch "
