@@ -255,7 +255,8 @@ def describe_recipe(content: dict[str, Any]) -> str:
             _table(("structure", *names.values()), rows),
             f"{metrics['num_cases']} volumes of {metrics['num_groups']} patients, from which "
             "nothing was learnt and by which no weights were chosen, with 95 % intervals over "
-            f"patients; surfaces agree within {metrics['surface_tolerance_mm']:g} mm. {content['steps']} steps of batch "
+            f"patients; surfaces agree within {metrics['surface_tolerance_mm']:g} mm. "
+            f"{content['steps']} steps of batch "
             f"{content['batch_size']}, start `{content['start']}`, seed {content['seed']}: "
             f"{content['minutes']:g} minutes with reading and judging. `{content['command']}`; "
             f"{machine['processor']}, {_count(machine['cores'], 'thread')}, torch "
