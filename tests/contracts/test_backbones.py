@@ -20,7 +20,9 @@ pytestmark = pytest.mark.parametrize("name", list_backbones())
 def build(
     name: str, geometry: str | Geometry = "small", *, norm: Literal["batch", "group"] = "batch"
 ) -> ResNet:
-    return create_backbone(name, geometry=geometry, width=4, stem=3, norm=norm)
+    backbone = create_backbone(name, geometry=geometry, width=4, stem=3, norm=norm)
+    assert isinstance(backbone, ResNet)
+    return backbone
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ import torch
 from voxlift.core.errors import WeightsError
 from voxlift.weights.container import Container
 from voxlift.weights.file import read_weight_file
-from voxlift.weights.formats import FORMATS, Translation, recognise
+from voxlift.weights.formats import FORMATS, recognise
 from voxlift.weights.header import HEADER_KEY, WeightHeader
+from voxlift.weights.translation import Translation
 
 
 def container(metadata: dict[str, str], *names: str) -> Container:
@@ -35,6 +36,9 @@ def test_a_format_is_one_class_and_one_line(
     weight_path: Path, header: WeightHeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Renamed:
+        summary = "renamed"
+        licence = None
+
         def recognises(self, container: Container) -> bool:
             return "conv1.weight" in container.tensors
 

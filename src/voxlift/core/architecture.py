@@ -4,8 +4,31 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Norm = Literal["batch", "group"]
+from voxlift.core.types import Triple
+
+Norm = Literal["batch", "batch_always", "group", "instance"]
+"""`batch_always` is batch norm that normalises by the batch itself in evaluation too."""
+
 Shortcut = Literal["A", "B"]
+
+Convolution = Literal["full", "acs", "planar"]
+"""Kernels of k^3; those of a 2D network, split over the three planes (ACS); or 1xkxk (2.5D)."""
+
+
+class Stage(BaseModel):
+    """One stage of an encoder whose stages were planned, not designed.
+
+    Args:
+        channels: Channels of its feature map.
+        blocks: Residual blocks.
+        kernel: Edges of its kernels in voxels, (depth, height, width).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int = Field(ge=1)
+    blocks: int = Field(ge=1)
+    kernel: Triple = (3, 3, 3)
 
 
 class Architecture(BaseModel):
@@ -19,9 +42,12 @@ class Architecture(BaseModel):
         in_channels: Channels of the input.
         width: Channels of the first stage; the paper's networks have 64.
         stem_kernel: Edge of the stem convolution in voxels: 3, 5 or 7.
-        norm: `batch`, or `group` with gcd(32, channels) groups.
+        norm: `batch`, `group` with gcd(32, channels) groups, or what a foreign encoder has.
         shortcut: Where a block widens: `A` pads with zero channels, `B` projects.
         num_slices: Slices that a group transform expects; None without one.
+        project_first: Project in the first block of the first stage too, where channels agree.
+        convolution: Kernels of all axes, or what was made of the kernels of a 2D network.
+        stages: Of encoders whose stages were planned for a data set (nnU-Net); else None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,3 +60,6 @@ class Architecture(BaseModel):
     norm: Norm = "batch"
     shortcut: Shortcut = "B"
     num_slices: int | None = Field(default=None, ge=1)
+    project_first: bool = False
+    convolution: Convolution = "full"
+    stages: tuple[Stage, ...] | None = None

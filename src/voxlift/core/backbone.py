@@ -11,7 +11,10 @@ from voxlift.core.types import Triple
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A 3D encoder: volume in, five feature maps out (the stem before pooling, four stages)."""
+    """A 3D encoder: volume in, feature maps out, from fine to coarse.
+
+    ResNets have five: the stem before pooling, and four stages.
+    """
 
     architecture: Architecture
 

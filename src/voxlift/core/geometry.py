@@ -6,15 +6,14 @@ Strides, pooling and dilations are therefore data of their own, that never touch
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.types import AXES, Triple
 
-NUM_STAGES = 4
-Stages = tuple[Triple, Triple, Triple, Triple]
+Stages = tuple[Triple, ...]
 AxisOrder = tuple[int, int, int]
 AXIS_ORDERS: tuple[AxisOrder, ...] = (
     (0, 1, 2),
@@ -33,11 +32,12 @@ class Geometry(BaseModel):
     Args:
         stem_stride: Stride of the stem convolution, in voxels of the input.
         pool_stride: Stride of the max-pooling (kernel 3) behind the stem; None for no pooling.
-        stage_strides: Stride of the first block of each of the four stages.
-        dilations: Dilation of the spatial convolutions of each stage.
+        stage_strides: Stride of the first block of each stage; ResNets have four stages.
+        dilations: Dilation of the spatial convolutions of each stage; none if not given.
 
     Raises:
-        ValueError: If an entry is not a positive whole number.
+        ValueError: If an entry is not a positive whole number, or there are not as many dilations
+            as stages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,13 +45,26 @@ class Geometry(BaseModel):
     stem_stride: Triple = ONES
     pool_stride: Triple | None = None
     stage_strides: Stages = (ONES, ONES, ONES, ONES)
-    dilations: Stages = (ONES, ONES, ONES, ONES)
+    dilations: Stages = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_dilation_a_stage(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and not fields.get("dilations"):
+            num_stages = len(fields.get("stage_strides", cls.model_fields["stage_strides"].default))
+            return {**fields, "dilations": (ONES,) * num_stages}
+        return fields
 
     @model_validator(mode="after")
     def _only_positive(self) -> Self:
         for name, triple in self._steps() + [("dilations", d) for d in self.dilations]:
             if any(entry < 1 for entry in triple):
                 raise ValueError(f"{name} is {triple}; every stride and dilation is 1 or more.")
+        if len(self.stage_strides) != len(self.dilations):
+            raise ValueError(
+                f"there are {len(self.stage_strides)} stage_strides and {len(self.dilations)} "
+                "dilations; give one of each for every stage."
+            )
         return self
 
     def _steps(self) -> list[tuple[str, Triple]]:
@@ -63,7 +76,7 @@ class Geometry(BaseModel):
 
     @property
     def strides(self) -> tuple[Triple, ...]:
-        """Stride of each feature map relative to the input: stem before pooling, four stages."""
+        """Stride of each map relative to the input: the stem before pooling, then the stages."""
         maps = [self.stem_stride]
         total = _multiply(self.stem_stride, self.pool_stride or ONES)
         for stride in self.stage_strides:
@@ -87,7 +100,7 @@ class Geometry(BaseModel):
             return (triple[order[0]], triple[order[1]], triple[order[2]])
 
         def turn_all(stages: Stages) -> Stages:
-            return (turn(stages[0]), turn(stages[1]), turn(stages[2]), turn(stages[3]))
+            return tuple(turn(stage) for stage in stages)
 
         return Geometry(
             stem_stride=turn(self.stem_stride),

@@ -1,5 +1,7 @@
 """Backbones and models by name: the one place where networks meet weight files."""
 
+from typing import Protocol
+
 from torch import nn
 
 from voxlift.core.architecture import Architecture, Norm
@@ -8,17 +10,40 @@ from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.encoder import Encoder
 from voxlift.nets.fcn import FCN
 from voxlift.nets.resnet import RESNETS, ResNet
 from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
+from voxlift.weights.match import ChannelRule
 from voxlift.weights.source import Source, read_source
 
 SCRATCH = "scratch"
-DEFAULT_GEOMETRY = "pretrain"
+SAME_TENSORS = {"batch", "batch_always"}
+"""Norms that a file does not decide: they have the same tensors and the same training."""
 
-BACKBONES: dict[str, type[ResNet]] = dict.fromkeys(RESNETS, ResNet)
+
+class BackboneClass(Protocol):
+    """What makes a backbone from its description: a subclass of `Encoder`."""
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        geometry: Geometry,
+        *,
+        zero_init_residual: bool = False,
+        checkpointing: bool = False,
+    ) -> Encoder:
+        """Make a backbone with random weights."""
+
+    def default_geometry(self, architecture: Architecture) -> Geometry:
+        """Strides of a network that nobody gave any."""
+
+
+BACKBONES: dict[str, BackboneClass] = {
+    **dict.fromkeys(RESNETS, ResNet),
+}
 """Every backbone by name. A new family is one file with its class and its names here."""
 
 TASKS = ("classify", "segment")
@@ -43,7 +68,8 @@ def create_backbone(
     num_slices: int | None = None,
     zero_init_residual: bool = False,
     checkpointing: bool = False,
-) -> ResNet:
+    channels: ChannelRule = "sum",
+) -> Encoder:
     """Make a 3D backbone, from scratch or from a start, in one line.
 
     What is None is taken from the weight file, else it is the default given below.
@@ -61,6 +87,7 @@ def create_backbone(
         num_slices: Slices that a group transform expects; ResNets have none.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
         checkpointing: Recompute activations in the backward pass, to save memory.
+        channels: How a file's several input channels become one; see `load_weights`.
 
     Raises:
         ConfigError: For an unknown name or geometry, or an option out of range.
@@ -79,7 +106,8 @@ def create_backbone(
     base = stored.model_dump() if stored else {}
     architecture = _architecture({**base, **given, "in_channels": in_channels})
     if geometry is None:
-        geometry = file.header.geometry if file else DEFAULT_GEOMETRY
+        known = BACKBONES[name].default_geometry(architecture)
+        geometry = file.header.geometry if file else known
     backbone = BACKBONES[name](
         architecture,
         named_geometry(geometry),
@@ -87,7 +115,7 @@ def create_backbone(
         checkpointing=checkpointing,
     )
     if file:
-        load_weights(backbone, file)
+        load_weights(backbone, file, channels=channels)
     return backbone
 
 
@@ -104,7 +132,7 @@ def _check_agreement(
     """Refuse an explicit option that contradicts the weight file."""
     for field, value in wanted.items():
         found = getattr(stored, field)
-        if value is not None and value != found:
+        if value is not None and value != found and {value, found} != SAME_TENSORS:
             raise WeightsError(
                 f"{file.path.name} holds a network with {field}={found!r}, but {value!r} was asked "
                 f"for. Leave {field} out to take the file's, or choose other weights."

@@ -9,14 +9,13 @@ from voxlift.core.errors import ConfigError
 from voxlift.nets.decoder import conv_norm_relu, output_convolution, resize_to
 from voxlift.nets.layers import initialize
 
-_MAPS = (0, 2, 4)
-
 
 class FCN(nn.Module):
     """Segment volumes from the stem and the stages 2 and 4 of a backbone, without a decoder.
 
     Args:
-        backbone: Any backbone of five maps; little strides serve small structures.
+        backbone: Any backbone; of other than five maps it is the first, the middle and the last.
+            Little strides serve small structures.
         num_classes: Channels of the output: classes with the background, or regions.
         norm: Norm of the head; None takes the backbone's.
 
@@ -36,7 +35,9 @@ class FCN(nn.Module):
             raise ConfigError(f"A segmenter needs at least one output; found {num_classes}.")
         assert isinstance(backbone, nn.Module)
         self.backbone = backbone
-        channels = [backbone.out_channels[i] for i in _MAPS]
+        last = len(backbone.out_channels) - 1
+        self.chosen = (0, (last + 1) // 2, last)
+        channels = [backbone.out_channels[i] for i in self.chosen]
         self.merge = conv_norm_relu(
             norm or backbone.architecture.norm, sum(channels), 2 * channels[0]
         )
@@ -47,5 +48,5 @@ class FCN(nn.Module):
         """Compute the logits."""
         maps = self.backbone(volume)
         size = maps[0].shape[2:]
-        merged = self.merge(torch.cat([resize_to(maps[i], size) for i in _MAPS], dim=1))
+        merged = self.merge(torch.cat([resize_to(maps[i], size) for i in self.chosen], dim=1))
         return resize_to(self.head(merged), volume.shape[2:])

@@ -39,6 +39,10 @@ BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
 }
+INSTANCE_NORMS: dict[int, type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d]] = {
+    2: nn.InstanceNorm2d,
+    3: nn.InstanceNorm3d,
+}
 MAX_POOLS = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
 
@@ -90,8 +94,23 @@ class GroupNorm(nn.GroupNorm):
         return torch.group_norm(volume, self.num_groups, self.weight, self.bias, self.eps)
 
 
+class AlwaysBatchNorm3d(nn.BatchNorm3d):
+    """Batch norm that normalises by the batch itself, in evaluation too.
+
+    The running statistics are gathered in training, and not used.
+    """
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Normalise each channel over the batch."""
+        if self.training:
+            return super().forward(volume)
+        return functional.batch_norm(
+            volume, None, None, self.weight, self.bias, training=True, eps=self.eps
+        )
+
+
 def normalization(norm: Norm, ndim: int, channels: int) -> nn.Module:
-    """Make batch norm, or group norm with gcd(32, channels) groups.
+    """Make a norm; group norm has gcd(32, channels) groups, instance norm a scale and a shift.
 
     Raises:
         ConfigError: For an unknown norm.
@@ -100,7 +119,14 @@ def normalization(norm: Norm, ndim: int, channels: int) -> nn.Module:
         return BATCH_NORMS[ndim](channels)
     if norm == "group":
         return GroupNorm(num_groups(channels), channels)
-    raise ConfigError(f"Unknown norm {norm!r}; known are 'batch' and 'group'.")
+    if norm == "instance":
+        return INSTANCE_NORMS[ndim](channels, affine=True)
+    if norm == "batch_always" and ndim == 3:
+        return AlwaysBatchNorm3d(channels)
+    raise ConfigError(
+        f"Unknown norm {norm!r} for {ndim} dimensions; known are 'batch', 'group', 'instance' and, "
+        "in 3D, 'batch_always'."
+    )
 
 
 def num_groups(channels: int) -> int:

@@ -1,4 +1,4 @@
-"""ResNet 10 to 101 for volumes, and, by the same lines, its planar twin.
+"""ResNet 10 to 200 for volumes, and, by the same lines, its planar twin.
 
 The architecture shapes the tensors; the geometry only says how far each layer steps. Assigning
 `backbone.geometry` changes the function and leaves the state dict alone.
@@ -13,11 +13,12 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from voxlift.core.architecture import Architecture
-from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.geometry import ONES, Geometry
+from voxlift.core.errors import ConfigError
+from voxlift.core.geometry import ONES, Geometry, named_geometry
 from voxlift.core.types import Triple
 from voxlift.lifting.fold import folded_conv3d
 from voxlift.lifting.image_to_volume import NUM_SLICES
+from voxlift.nets.encoder import Encoder
 from voxlift.nets.layers import (
     convolution,
     initialize,
@@ -105,6 +106,12 @@ def _projection(
     """Make the type B shortcut where the channels change; type A needs no parameters."""
     if in_channels == out_channels or architecture.shortcut == "A":
         return None
+    return _projection_of(architecture, in_channels, out_channels)
+
+
+def _projection_of(
+    architecture: Architecture, in_channels: int, out_channels: int
+) -> nn.Sequential:
     return nn.Sequential(
         convolution(architecture.ndim, in_channels, out_channels, 1),
         normalization(architecture.norm, architecture.ndim, out_channels),
@@ -140,10 +147,12 @@ RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "resnet200": (Bottleneck, (3, 24, 36, 3)),
 }
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """A residual network for volumes (or images) with five feature maps.
 
     Args:
@@ -171,11 +180,10 @@ class ResNet(nn.Module):
         zero_init_residual: bool = False,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(architecture)
         if architecture.name not in RESNETS:
             raise ConfigError(f"Unknown ResNet {architecture.name!r}; known: {', '.join(RESNETS)}.")
         block, depths = RESNETS[architecture.name]
-        self.architecture = architecture
         self.checkpointing = checkpointing
         width = architecture.width
         self.conv1 = convolution(
@@ -184,7 +192,10 @@ class ResNet(nn.Module):
         self.norm1 = normalization(architecture.norm, architecture.ndim, width)
         channels = [width, *(width * 2**i * block.expansion for i in range(4))]
         for i, depth in enumerate(depths):
-            blocks = [block(architecture, channels[i], width * 2**i)]
+            first = block(architecture, channels[i], width * 2**i)
+            if i == 0 and architecture.project_first and first.downsample is None:
+                first.downsample = _projection_of(architecture, width, channels[1])
+            blocks = [first]
             blocks += [block(architecture, channels[i + 1], width * 2**i) for _ in range(depth - 1)]
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.out_channels = tuple(channels)
@@ -200,14 +211,15 @@ class ResNet(nn.Module):
         """The four stages."""
         return [self.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)]  # type: ignore[misc]
 
-    @property
-    def geometry(self) -> Geometry:
-        """Strides, pooling and dilations; assigning it touches no tensor."""
-        return self._geometry
+    @classmethod
+    def default_geometry(cls, architecture: Architecture) -> Geometry:
+        """Depth never strided, as in pre-training."""
+        del architecture
+        return named_geometry("pretrain")
 
-    @geometry.setter
-    def geometry(self, geometry: Geometry) -> None:
-        self._geometry = geometry
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Stride and dilate the stem and the stages."""
+        self.check_stages(geometry, len(self.stages))
         set_steps(self.conv1, stride=geometry.stem_stride)
         for stage, stride, dilation in zip(
             self.stages, geometry.stage_strides, geometry.dilations, strict=True
@@ -216,11 +228,6 @@ class ResNet(nn.Module):
                 assert isinstance(block, BasicBlock | Bottleneck)
                 block.set_steps(stride=stride if i == 0 else ONES, dilation=dilation)
 
-    @property
-    def strides(self) -> tuple[Triple, ...]:
-        """Stride of each feature map relative to the input, (depth, height, width)."""
-        return self.geometry.strides
-
     def forward(self, volume: Tensor) -> list[Tensor]:
         """Compute the five feature maps: the stem before pooling, then the four stages.
 
@@ -228,7 +235,7 @@ class ResNet(nn.Module):
             DataError: If the volume has another number of dimensions or channels than the
                 architecture, or is too small for the geometry.
         """
-        self._check_input(volume)
+        self.check_input(volume)
         out = functional.relu(self.norm1(self._stem(volume)), inplace=True)
         maps = [out]
         if self.geometry.pool_stride is not None:
@@ -238,16 +245,6 @@ class ResNet(nn.Module):
                 out = self._run(block, out)
             maps.append(out)
         return maps
-
-    def _check_input(self, volume: Tensor) -> None:
-        expected = self.architecture
-        if volume.ndim != expected.ndim + 2 or volume.shape[1] != expected.in_channels:
-            axes = "depth, height, width" if expected.ndim == 3 else "height, width"
-            raise DataError(
-                f"{expected.name} takes (batch, {expected.in_channels}, {axes}); found the shape "
-                f"{tuple(volume.shape)}. Photographs are first read as volumes: voxlift.lift()."
-            )
-        self.geometry.check_size(volume.shape[2:])
 
     def _stem(self, volume: Tensor) -> Tensor:
         """Convolve by the stem; on a thin axis as an equal 2D convolution, which is faster.

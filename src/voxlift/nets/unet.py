@@ -11,9 +11,6 @@ from voxlift.core.errors import ConfigError
 from voxlift.nets.decoder import conv_norm_relu, output_convolution, resize_to
 from voxlift.nets.layers import initialize
 
-# Channels of the decoder's levels, from the finest on, in widths of the backbone.
-_LEVEL_WIDTHS = (1, 1, 2, 4)
-
 
 class UNet(nn.Module):
     """Segment volumes with a U-Net decoder on a backbone.
@@ -22,7 +19,7 @@ class UNet(nn.Module):
     convolves twice. Sizes are taken from the maps, so any geometry will do, anisotropic ones too.
 
     Args:
-        backbone: Any backbone of five maps; the geometry `unet` keeps the first at full resolution.
+        backbone: Any backbone; of ResNets the geometry `unet` keeps the first at full resolution.
         num_classes: Channels of the output: classes with the background, or regions.
         deep_supervision: In training, return the logits of the coarser levels as well.
         norm: Norm of the decoder; None takes the backbone's.
@@ -55,7 +52,8 @@ class UNet(nn.Module):
         self.deep_supervision = deep_supervision
         norm = norm or backbone.architecture.norm
         maps = backbone.out_channels
-        channels = [maps[0] * width for width in _LEVEL_WIDTHS]
+        # The stem's level and the first stage's are as wide as the stem; then each doubles.
+        channels = [maps[0] * 2 ** max(0, level - 1) for level in range(len(maps) - 1)]
         below = [*channels[1:], maps[-1]]
         self.levels = nn.ModuleList(
             nn.Sequential(

@@ -7,9 +7,9 @@ from voxlift.config import NetworkConfig, RunConfig, SegmentConfig
 from voxlift.core.geometry import Geometry
 from voxlift.core.randomness import derive_seed
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.encoder import Encoder
 from voxlift.nets.factory import create_backbone, create_model
 from voxlift.nets.norm import apply_norm_mode
-from voxlift.nets.resnet import ResNet
 from voxlift.training.hardware import choose_device, prepare_memory_format
 from voxlift.training.segmentation import SegmentationData
 
@@ -41,7 +41,7 @@ def build_segmenter(config: SegmentConfig, data: SegmentationData) -> nn.Module:
     return model
 
 
-def _build_backbone(config: RunConfig, *, geometry: Geometry, in_channels: int = 1) -> ResNet:
+def _build_backbone(config: RunConfig, *, geometry: Geometry, in_channels: int = 1) -> Encoder:
     torch.manual_seed(derive_seed(config.seed, "init"))
     network: NetworkConfig = config.network
     return create_backbone(

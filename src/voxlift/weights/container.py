@@ -5,7 +5,7 @@ or hostile file could do is checked before its tensors are touched.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -50,12 +50,16 @@ class Container:
         sha256: Of the whole file, in hexadecimal.
         tensors: By the names that the file gives them.
         metadata: Texts that stand beside the tensors.
+        wrapper: Of a pickled file: the key under which it held the tensors; empty if flat.
+        extras: Of a pickled file: what else it holds, such as an epoch or a plan.
     """
 
     path: Path
     sha256: str
     tensors: dict[str, Tensor]
-    metadata: dict[str, str]
+    metadata: dict[str, str] = field(default_factory=dict)
+    wrapper: str = ""
+    extras: dict[str, object] = field(default_factory=dict)
 
 
 def read_container(path: str | Path) -> Container:

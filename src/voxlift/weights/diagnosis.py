@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pydantic import BaseModel
 
 from voxlift.core.report import LoadReport, group_by_reason
-from voxlift.weights.match import INPUT_CONVOLUTION, NOT_IN_FILE
+from voxlift.weights.match import NOT_IN_FILE
 from voxlift.weights.target import BACKBONE_PREFIX
 
 REASONS_SHOWN = 5
@@ -67,10 +67,11 @@ def likely_cause(report: LoadReport) -> str:
             "file describes (create_backbone(NAME, weights=FILE) takes it from there), or choose "
             "another file."
         )
-    if channels is not None and any(_is_input_convolution(name) for name in report.missing):
+    if channels is not None and any("shape (" in why for why in report.missing.values()):
         return (
             f"the input channels differ ({channels}). Kernels are adapted from or to one channel "
-            "only: build the model for the file's channels, or skip conv1 and train it anew."
+            "only: build the model for the file's channels, or skip the first layer and train it "
+            "anew."
         )
     if any("head" in why for why in reasons):
         return (
@@ -102,10 +103,6 @@ def nearest_names(names: Iterable[str], candidates: Collection[str]) -> list[str
         if len(lines) == NEAREST_SHOWN:
             break
     return lines
-
-
-def _is_input_convolution(name: str) -> bool:
-    return name.removeprefix(BACKBONE_PREFIX) == INPUT_CONVOLUTION
 
 
 def _wrapper(names: Iterable[str]) -> str | None:

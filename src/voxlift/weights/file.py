@@ -28,6 +28,9 @@ class WeightFile:
         tensors: By our names; a model with a head has `backbone.*` and the rest.
         header: What is known about them.
         ignored: Tensors which the format knows and which are of no use here, and why.
+        adapted: Tensors, by our names, that the translation changed, and how.
+        notes: Whatever else a reader of the load report should know.
+        geometry_matters: Whether a load into another geometry is warned of.
     """
 
     path: Path
@@ -36,17 +39,24 @@ class WeightFile:
     tensors: dict[str, Tensor]
     header: WeightHeader
     ignored: dict[str, str] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    geometry_matters: bool = False
 
 
-def read_weight_file(path: str | Path) -> WeightFile:
+def read_weight_file(path: str | Path, *, declared: str | None = None) -> WeightFile:
     """Read a weight file of any known format.
+
+    Args:
+        path: The file.
+        declared: The format that the caller declares it to have; None goes by the fingerprint.
 
     Raises:
         WeightsError: If the file is missing, damaged, of an unknown format, or holds NaN or
             infinite numbers.
     """
     container = read_container(path)
-    name = recognise(container)
+    name = declared or recognise(container)
     translation = FORMATS[name].translate(container)
     return WeightFile(
         path=container.path,
@@ -55,6 +65,9 @@ def read_weight_file(path: str | Path) -> WeightFile:
         tensors=translation.tensors,
         header=translation.header,
         ignored=translation.ignored,
+        adapted=translation.adapted,
+        notes=translation.notes,
+        geometry_matters=translation.geometry_matters,
     )
 
 

@@ -1,6 +1,7 @@
 """Load weights so that it can be proved what was loaded."""
 
 import logging
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -11,7 +12,7 @@ from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.report import LoadReport
 from voxlift.weights.diagnosis import field_differences, refusal
 from voxlift.weights.file import WeightFile
-from voxlift.weights.match import HeadRule, Match, match_tensors
+from voxlift.weights.match import ChannelRule, HeadRule, Match, match_tensors
 from voxlift.weights.source import Source, read_source
 from voxlift.weights.target import Target, find_target
 
@@ -26,6 +27,7 @@ def load_weights(
     min_coverage: float = 0.9,
     head: HeadRule = "same",
     preprocessing: Preprocessing | None = None,
+    channels: ChannelRule = "sum",
 ) -> LoadReport:
     """Load weights into a backbone, or into a model that holds one, and account for every tensor.
 
@@ -34,13 +36,15 @@ def load_weights(
 
     Args:
         model: A backbone, or a model with a `.backbone`.
-        source: A bundled name, the path of a weight file, or a file read before.
+        source: Weights by any of their names (see `voxlift.weights.source`), or a file read before.
         skip: Tensors or modules to leave as they are, such as `("conv1", "layer4")`.
         min_coverage: Share of the backbone's parameters that has to be loaded, 0 to 1.
         head: What becomes of the part behind the backbone: `same` takes the file's if names and
             shapes agree and leaves the model's as it is otherwise, `required` raises then, `none`
             leaves it always.
         preprocessing: What the model will be fed, if known, to be compared with the file's.
+        channels: How a first layer of several input channels becomes one of a single channel: `sum`
+            keeps the response to grey input, `mean` is the paper's and divides it by their number.
 
     Returns:
         What became of each tensor; it is logged as well.
@@ -58,6 +62,7 @@ def load_weights(
         skip=skip,
         head=head,
         preprocessing=preprocessing,
+        channels=channels,
     )
     if not 0 <= min_coverage <= 1:
         raise WeightsError(f"min_coverage is a share from 0 to 1; found {min_coverage}.")
@@ -68,6 +73,13 @@ def load_weights(
     state.update({target.own_names[name]: tensor for name, tensor in match.tensors.items()})
     model.load_state_dict(state)
     logger.info("Loaded %s", report.summary())
+    if file.geometry_matters and report.geometry:
+        differences = "; ".join(f"{name} is {how}" for name, how in report.geometry.items())
+        warnings.warn(
+            f"{report.source} was trained under another geometry, which matters for {file.format} "
+            f"weights: {differences}. To use the file's own, give none.",
+            stacklevel=2,
+        )
     return report
 
 
@@ -79,6 +91,7 @@ def compare(
     skip: Iterable[str] = (),
     head: HeadRule = "same",
     preprocessing: Preprocessing | None = None,
+    channels: ChannelRule = "sum",
 ) -> tuple[Match, LoadReport]:
     """Find out what loading would do, and do nothing.
 
@@ -89,12 +102,22 @@ def compare(
         skip: As in `load_weights`.
         head: As in `load_weights`.
         preprocessing: As in `load_weights`.
+        channels: As in `load_weights`.
 
     Raises:
         WeightsError: If an entry of `skip` names nothing.
     """
     header = file.header
-    match = match_tensors(file.tensors, target.state, prefix=target.prefix, head=head, skip=skip)
+    match = match_tensors(
+        file.tensors,
+        target.state,
+        prefix=target.prefix,
+        head=head,
+        skip=skip,
+        channels=channels,
+        input_layers=target.input_layers,
+        adapted=file.adapted,
+    )
     differs = {}
     if preprocessing is not None and header.preprocessing is not None:
         differs = field_differences(header.preprocessing, preprocessing)
@@ -119,7 +142,7 @@ def compare(
 
 
 def _notes(file: WeightFile) -> tuple[str, ...]:
-    notes = []
+    notes = list(file.notes)
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in file.tensors.values()):
         notes.append("stored in half precision; computed in the model's precision")
     head = file.header.head

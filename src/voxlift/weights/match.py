@@ -6,17 +6,22 @@ and for inspection to show.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from voxlift.core.errors import WeightsError
 
+Value = TypeVar("Value")
+
 HeadRule = Literal["same", "required", "none"]
 """Take the file's head if it has the model's names and shapes; insist on it; or leave it."""
 
-INPUT_CONVOLUTION = "conv1.weight"
+ChannelRule = Literal["sum", "mean"]
+"""From several input channels to one: add their kernels up, or average them as the paper does."""
+
+INPUT_LAYERS = ("conv1",)
 NOT_IN_FILE = "not in the file"
 BATCH_COUNTER = "num_batches_tracked"
 
@@ -51,6 +56,9 @@ def match_tensors(
     prefix: str = "",
     head: HeadRule = "same",
     skip: Iterable[str] = (),
+    channels: ChannelRule = "sum",
+    input_layers: Collection[str] = INPUT_LAYERS,
+    adapted: Mapping[str, str] | None = None,
 ) -> Match:
     """Decide for each tensor of the file and of the model what becomes of it.
 
@@ -61,11 +69,16 @@ def match_tensors(
         head: What to do with the file's head.
         skip: Tensors, or modules with all below them, to leave alone, by the model's names (the
             prefix of the backbone may be left out).
+        channels: How several input channels become one.
+        input_layers: Layers of the backbone that take the input, by their names.
+        adapted: Tensors of the file that its format changed already, and how.
 
     Raises:
         WeightsError: If an entry of `skip` names nothing in the file nor in the model.
     """
+    changed = _rename(adapted or {}, prefix=prefix)[0]
     source, head_names = _rename(source, prefix=prefix)
+    inputs = {f"{prefix}{layer}.weight" for layer in input_layers}
     if prefix:
         head_names |= {name for name in target if not name.startswith(prefix)}
     match = Match()
@@ -79,7 +92,8 @@ def match_tensors(
         if name in head_names:
             continue
         if name in of_source:
-            _match_one(match, name, of_source[name], wanted, stem=prefix + INPUT_CONVOLUTION)
+            rule = channels if name in inputs else None
+            _match_one(match, name, of_source[name], wanted, channels=rule)
         elif name.endswith(BATCH_COUNTER):
             match.tensors[name] = torch.zeros_like(wanted)
             match.adapted[name] = "not in the file, which is common; set to 0"
@@ -92,15 +106,19 @@ def match_tensors(
             match.ignored[name] = "a counter, for which the model has no place"
         else:
             match.unused[name] = "the model has no such tensor"
+    _tell_of_changes(match, changed)
     return match
 
 
-def adapt_channels(kernel: Tensor, in_channels: int) -> tuple[Tensor, str] | None:
+def adapt_channels(
+    kernel: Tensor, in_channels: int, *, rule: ChannelRule = "sum"
+) -> tuple[Tensor, str] | None:
     """Fit the kernel of the first convolution to another number of input channels.
 
     From several channels to one the kernels are summed: on a volume whose channels are equal, the
     function is the same. From one to several the kernel is shared out evenly: on equal channels,
-    again the same function.
+    again the same function. By the rule `mean` several kernels are averaged instead, which divides
+    the response to equal channels by their number.
 
     Shape:
         `(out, in, *kernel)` -> `(out, in_channels, *kernel)`.
@@ -109,12 +127,14 @@ def adapt_channels(kernel: Tensor, in_channels: int) -> tuple[Tensor, str] | Non
         The new kernel and how it was made; None where neither number of channels is one.
 
     Source:
-        The public code of arXiv 2201.01426 averages the channels instead, which divides the
-        response by their number.
+        The public code of arXiv 2201.01426 averages the channels.
     """
     found = kernel.shape[1]
     if in_channels == 1:
-        return kernel.sum(dim=1, keepdim=True), f"{found} input channels summed into one"
+        one = kernel.sum(dim=1, keepdim=True)
+        if rule == "mean":
+            return one / found, f"{found} input channels averaged into one"
+        return one, f"{found} input channels summed into one"
     if found == 1:
         repeats = [1, in_channels] + [1] * (kernel.dim() - 2)
         return (
@@ -124,7 +144,17 @@ def adapt_channels(kernel: Tensor, in_channels: int) -> tuple[Tensor, str] | Non
     return None
 
 
-def _rename(source: Mapping[str, Tensor], *, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
+def _tell_of_changes(match: Match, changed: Mapping[str, str]) -> None:
+    """Count as adapted what the file's format changed before it was laid against the model."""
+    for name, how in changed.items():
+        if name in match.exact:
+            match.exact.remove(name)
+            match.adapted[name] = how
+        elif name in match.adapted:
+            match.adapted[name] = f"{how}; {match.adapted[name]}"
+
+
+def _rename(source: Mapping[str, Value], *, prefix: str) -> tuple[dict[str, Value], set[str]]:
     """Give the file's tensors the model's names; also return which of them belong to a head."""
     own = "backbone."
     if not any(name.startswith(own) for name in source):
@@ -172,7 +202,7 @@ def _match_head(
     )
     if ours and same and rule != "none":
         for name, wanted in ours.items():
-            _match_one(match, name, theirs[name], wanted, stem=None)
+            _match_one(match, name, theirs[name], wanted, channels=None)
         return
     for name, wanted in ours.items():
         if rule == "none":
@@ -191,15 +221,17 @@ def _match_head(
             unused[name] = "head of the file, for which the model has no place"
 
 
-def _match_one(match: Match, name: str, found: Tensor, wanted: Tensor, *, stem: str | None) -> None:
+def _match_one(
+    match: Match, name: str, found: Tensor, wanted: Tensor, *, channels: ChannelRule | None
+) -> None:
     how = None
-    if found.shape != wanted.shape and name == stem:
+    if found.shape != wanted.shape and channels is not None:
         only_channels = found.dim() == wanted.dim() and (
             found.shape[0] == wanted.shape[0] and found.shape[2:] == wanted.shape[2:]
         )
-        fitted = adapt_channels(found.float(), wanted.shape[1]) if only_channels else None
-        if fitted is not None:
-            found, how = fitted
+        if only_channels:
+            fitted = adapt_channels(found.float(), wanted.shape[1], rule=channels)
+            found, how = fitted or (found, None)
     if found.shape != wanted.shape:
         match.missing[name] = (
             f"shape {tuple(found.shape)} in the file, {tuple(wanted.shape)} in the model"

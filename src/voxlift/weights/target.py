@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import Geometry
+from voxlift.weights.match import INPUT_LAYERS
 
 BACKBONE_PREFIX = "backbone."
 COMPILED = "_orig_mod"
@@ -23,6 +24,7 @@ class Target:
         state: The model's tensors, by names that do not depend on how it is wrapped.
         own_names: From those names to the ones of the model's `state_dict()`.
         parameters: Names of the backbone's parameters, as in `state`.
+        input_layers: Layers of the backbone that take the input, by the backbone's own names.
     """
 
     architecture: Architecture
@@ -31,6 +33,7 @@ class Target:
     state: dict[str, Tensor]
     own_names: dict[str, str]
     parameters: tuple[str, ...]
+    input_layers: tuple[str, ...] = INPUT_LAYERS
 
 
 def find_target(model: nn.Module) -> Target:
@@ -41,9 +44,11 @@ def find_target(model: nn.Module) -> Target:
     Raises:
         WeightsError: If there is none, or the model's tensors are not there yet (meta device).
     """
-    prefix, shape = "", _shape(model)
+    prefix, backbone = "", model
+    shape = _shape(model)
     if shape is None:
-        prefix, shape = BACKBONE_PREFIX, _shape(getattr(model, "backbone", None))
+        prefix, backbone = BACKBONE_PREFIX, getattr(model, "backbone", model)
+        shape = _shape(backbone)
     if shape is None:
         raise WeightsError(
             f"{type(model).__name__} is no Voxlift backbone and holds none as `.backbone`: it has "
@@ -66,6 +71,7 @@ def find_target(model: nn.Module) -> Target:
         state=state,
         own_names=own_names,
         parameters=tuple(n for n in state if n in names and n.startswith(prefix)),
+        input_layers=getattr(backbone, "input_layers", INPUT_LAYERS),
     )
 
 

@@ -1,0 +1,21 @@
+"""Voxlift's own format: our names already, and a header that says everything."""
+
+from voxlift.weights.container import Container
+from voxlift.weights.header import HEADER_KEY, parse_header
+from voxlift.weights.translation import Translation
+
+
+class VoxliftFormat:
+    """A safetensors file with a Voxlift header."""
+
+    summary = "written by Voxlift"
+    licence = None
+
+    def recognises(self, container: Container) -> bool:
+        """Look for the header's key."""
+        return HEADER_KEY in container.metadata
+
+    def translate(self, container: Container) -> Translation:
+        """Parse the header; the tensors are as they shall be."""
+        header = parse_header(container.metadata[HEADER_KEY], where=str(container.path))
+        return Translation(container.tensors, header)
