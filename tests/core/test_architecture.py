@@ -16,6 +16,9 @@ def test_the_defaults_are_the_papers() -> None:
         "norm": "batch",
         "shortcut": "B",
         "num_slices": None,
+        "project_first": False,
+        "convolution": "full",
+        "stages": None,
     }
 
 

@@ -88,7 +88,7 @@ def test_an_unknown_name_lists_the_known() -> None:
         {"pool_stride": (1, -2, 1)},
         {"stage_strides": (ONES, ONES, (1, 1, 0), ONES)},
         {"dilations": (ONES, ONES, ONES, (0, 1, 1))},
-        {"stage_strides": (ONES, ONES, ONES)},
+        {"stage_strides": (ONES, ONES, ONES), "dilations": (ONES, ONES)},
         {"stem_stride": (2, 2)},
         {"stem_stride": (1.5, 1, 1)},
         {"stride": ONES},

@@ -114,7 +114,7 @@ def test_group_norms_divide_the_channels() -> None:
     assert (norm.num_groups, norm.num_channels) == (16, 48)
     assert isinstance(normalization("batch", 2, 4), nn.BatchNorm2d)
     assert isinstance(normalization("batch", 3, 4), nn.BatchNorm3d)
-    with pytest.raises(ConfigError, match="'layer'; known are 'batch' and 'group'"):
+    with pytest.raises(ConfigError, match="'layer' for 3 dimensions; known are 'batch', 'group'"):
         normalization("layer", 3, 4)  # type: ignore[arg-type]
 
 

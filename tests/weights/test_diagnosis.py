@@ -77,7 +77,7 @@ def test_the_nearest_names_are_shown() -> None:
         (
             {
                 "architecture": {"in_channels": "2 in the file, 3 in the model"},
-                "missing": {"backbone.conv1.weight": "shape"},
+                "missing": {"backbone.conv1.weight": "shape (4, 2, 3, 3, 3) in the file"},
                 "exact": ("a",),
             },
             "the input channels differ (2 in the file, 3 in the model)",
