@@ -25,8 +25,10 @@ class NetworkConfig(BaseModel):
     """Which backbone, and where its weights come from.
 
     Args:
-        backbone: Name of the backbone: resnet10, resnet18, resnet34, resnet50 or resnet101.
-        weights: Start: `scratch`, a bundled one (`tiny`, `tiny-axes`), or a weight file.
+        backbone: Name of the backbone, such as resnet18 or resnet50; None takes the weight file's,
+            else resnet18.
+        weights: Start: `scratch`, a bundled one (`tiny`, `tiny-axes`), a weight file of any format
+            that is understood, `hf://org/name`, `i3d:FILE` ...; `voxlift inspect` lists them.
         width: Channels of the first stage; None takes the weight file's, else 64.
         stem: Edge of the stem kernel in voxels (3, 5, 7); None takes the weight file's, else 7.
         norm: `batch` or `group`; None takes the weight file's, else `batch`.
@@ -38,7 +40,7 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: str = "resnet18"
+    backbone: str | None = None
     weights: str = "scratch"
     width: int | None = Field(default=None, ge=1)
     stem: Literal[3, 5, 7] | None = None

@@ -1,6 +1,7 @@
 """What all backbones have in common: a description of themselves, and a check of their input."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -22,10 +23,16 @@ class Encoder(nn.Module, ABC):
     Attributes:
         input_layers: Layers that take the input, by their names: a weight file for another number
             of input channels is adapted there.
+        follows_data: Whether strides that suit the data are proposed for it (four stages behind a
+            stem); else it keeps its own unless others are asked for.
+        defaults: Fields of the architecture whose default is another than `Architecture`'s, such
+            as the width or the norm.
         out_channels: Channels of each feature map.
     """
 
     input_layers: ClassVar[tuple[str, ...]] = ("conv1",)
+    follows_data: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, object]] = {}
     out_channels: tuple[int, ...]
 
     def __init__(self, architecture: Architecture) -> None:

@@ -1,5 +1,6 @@
 """Backbones and models by name: the one place where networks meet weight files."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import nn
@@ -20,6 +21,7 @@ from voxlift.weights.match import ChannelRule
 from voxlift.weights.source import Source, read_source
 
 SCRATCH = "scratch"
+DEFAULT_BACKBONE = "resnet18"
 SAME_TENSORS = {"batch", "batch_always"}
 """Norms that a file does not decide: they have the same tensors and the same training."""
 
@@ -36,6 +38,14 @@ class BackboneClass(Protocol):
         checkpointing: bool = False,
     ) -> Encoder:
         """Make a backbone with random weights."""
+
+    @property
+    def follows_data(self) -> bool:
+        """Whether strides that suit the data are proposed for it."""
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """Fields of the architecture whose default is another than `Architecture`'s."""
 
     def default_geometry(self, architecture: Architecture) -> Geometry:
         """Strides of a network that nobody gave any."""
@@ -57,7 +67,7 @@ def list_backbones() -> list[str]:
 
 
 def create_backbone(
-    name: str,
+    name: str | None = None,
     *,
     geometry: str | Geometry | None = None,
     in_channels: int = 1,
@@ -75,15 +85,16 @@ def create_backbone(
     What is None is taken from the weight file, else it is the default given below.
 
     Args:
-        name: Name of the backbone; see `list_backbones()`.
-        geometry: Strides, by name or explicit; else `pretrain`. An explicit one wins over the
-            file's, and the report of the load names the difference.
+        name: Name of the backbone, see `list_backbones()`; else `resnet18`.
+        geometry: Strides, by name or explicit; else `pretrain`, or what the family has. An explicit
+            one wins over the file's, and the report of the load names the difference.
         in_channels: Channels of the input.
-        width: Channels of the first stage; else 64.
+        width: Channels of the first stage; else 64, or what the family has.
         stem: Edge of the stem kernel in voxels, 3, 5 or 7; else 7.
-        norm: `batch` or `group`; else `batch`.
-        weights: A bundled start (`tiny`, `tiny-axes`), or a weight file. None or `scratch` starts
-            from random weights.
+        norm: `batch` or `group`; else `batch`, or what the family has.
+        weights: A start by any of its names: bundled (`tiny`, `tiny-axes`), a weight file of any
+            format that is understood, `hf://org/name`, `i3d:FILE` ...; `voxlift inspect` lists
+            them. None or `scratch` starts from random weights.
         num_slices: Slices that a group transform expects; ResNets have none.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
         checkpointing: Recompute activations in the backward pass, to save memory.
@@ -93,17 +104,17 @@ def create_backbone(
         ConfigError: For an unknown name or geometry, or an option out of range.
         WeightsError: If the weights do not fit, or contradict an explicit option.
     """
-    if name not in BACKBONES:
-        raise ConfigError(f"Unknown backbone {name!r}; known are {', '.join(BACKBONES)}.")
+    file = _read(weights)
+    stored = file.header.architecture if file else None
+    name = name or (stored.name if stored else DEFAULT_BACKBONE)
+    _check_name(name)
     if num_slices is not None:
         raise ConfigError(f"{name} has no group transform; leave num_slices at None.")
-    file = None if weights is None or weights == SCRATCH else read_source(weights)
-    stored = file.header.architecture if file else None
     wanted = {"name": name, "width": width, "stem_kernel": stem, "norm": norm}
     if file and stored:
         _check_agreement(file, stored, wanted)
     given = {key: value for key, value in wanted.items() if value is not None}
-    base = stored.model_dump() if stored else {}
+    base = stored.model_dump() if stored else BACKBONES[name].defaults
     architecture = _architecture({**base, **given, "in_channels": in_channels})
     if geometry is None:
         known = BACKBONES[name].default_geometry(architecture)
@@ -117,6 +128,43 @@ def create_backbone(
     if file:
         load_weights(backbone, file, channels=channels)
     return backbone
+
+
+def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, str] | None:
+    """Give the geometry that a backbone brings along; None if it follows the data.
+
+    Args:
+        name: Name of the backbone; None takes that of the weights.
+        weights: Its start.
+
+    Returns:
+        The geometry, and why no other is proposed.
+
+    Raises:
+        ConfigError: For an unknown name.
+        WeightsError: If the weights cannot be read.
+    """
+    file = _read(weights)
+    name = name or (file.header.architecture.name if file else DEFAULT_BACKBONE)
+    _check_name(name)
+    if file is not None and file.geometry_matters:
+        return file.header.geometry, f"The geometry is that of the {file.format} weights."
+    if BACKBONES[name].follows_data:
+        return None
+    if file is not None:
+        return file.header.geometry, f"The geometry is that of {name} in the weight file."
+    family = BACKBONES[name]
+    own = family.default_geometry(_architecture({**family.defaults, "name": name}))
+    return own, f"The geometry is {name}'s own."
+
+
+def _read(weights: Source | None) -> WeightFile | None:
+    return None if weights is None or weights == SCRATCH else read_source(weights)
+
+
+def _check_name(name: str) -> None:
+    if name not in BACKBONES:
+        raise ConfigError(f"Unknown backbone {name!r}; known are {', '.join(BACKBONES)}.")
 
 
 def _architecture(fields: dict[str, object]) -> Architecture:

@@ -172,6 +172,8 @@ class ResNet(Encoder):
         Deep residual learning, arXiv 1512.03385; in 3D as in arXiv 2201.01426, section 4.
     """
 
+    follows_data = True
+
     def __init__(
         self,
         architecture: Architecture,

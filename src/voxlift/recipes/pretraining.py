@@ -21,7 +21,7 @@ def cifar10_tiny() -> PretrainConfig:
         batch_size=128,
         image_size=32,
         progressive_sizes=((0.4, 24),),
-        network=NetworkConfig(width=16, stem=3, geometry="thumbnail"),
+        network=NetworkConfig(backbone="resnet18", width=16, stem=3, geometry="thumbnail"),
         augmentation=ImageAugmentation(crop="pad", pad_pixels=4),
         optimization=OptimizationConfig(
             lr=0.2,
@@ -70,7 +70,7 @@ def photographs() -> PretrainConfig:
         epochs=6,
         batch_size=64,
         image_size=32,
-        network=NetworkConfig(width=16, stem=3, geometry="thumbnail"),
+        network=NetworkConfig(backbone="resnet18", width=16, stem=3, geometry="thumbnail"),
         augmentation=ImageAugmentation(crop="pad", pad_pixels=4),
         optimization=OptimizationConfig(
             lr=0.1, nesterov=True, weight_decay=5e-4, schedule="linear", warmup=0.15
@@ -95,7 +95,7 @@ def tiny_imagenet_small() -> PretrainConfig:
         batch_size=128,
         image_size=64,
         progressive_sizes=((0.4, 48),),
-        network=NetworkConfig(width=32, stem=5, geometry="thumbnail"),
+        network=NetworkConfig(backbone="resnet18", width=32, stem=5, geometry="thumbnail"),
         augmentation=ImageAugmentation(area=(0.35, 1.0)),
         optimization=OptimizationConfig(
             lr=0.2,
@@ -126,7 +126,7 @@ def imagenet_resnet18() -> PretrainConfig:
         epochs=100,
         batch_size=256,
         image_size=224,
-        network=NetworkConfig(geometry="pretrain"),
+        network=NetworkConfig(backbone="resnet18", geometry="pretrain"),
         machine=MachineConfig(workers=8, precision="auto"),
         optimization=OptimizationConfig(lr=0.1, weight_decay=1e-4, label_smoothing=0.1),
     )
@@ -151,7 +151,7 @@ def imagenet_resnet18_fast() -> PretrainConfig:
         batch_size=1024,
         image_size=224,
         progressive_sizes=((0.3, 128), (0.55, 160), (0.8, 192)),
-        network=NetworkConfig(geometry="pretrain", zero_init_residual=True),
+        network=NetworkConfig(backbone="resnet18", geometry="pretrain", zero_init_residual=True),
         machine=MachineConfig(workers=12, compile=True),
         augmentation=ImageAugmentation(area=(0.25, 1.0)),
         optimization=OptimizationConfig(

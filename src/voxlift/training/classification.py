@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from voxlift.config import FinetuneConfig
 from voxlift.core.errors import DataError
-from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
+from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.classification_batches import volume_loader
 from voxlift.data.classification_cases import ClassificationCases
@@ -21,6 +21,7 @@ from voxlift.inference.classification import ClassificationReport, predict_cases
 from voxlift.inference.saved_model import SavedModel, load_model
 from voxlift.metrics.classification import choose_threshold
 from voxlift.nets.classifier import Classifier
+from voxlift.training.geometry import choose_geometry
 from voxlift.training.hardware import choose_device
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
@@ -100,16 +101,14 @@ def open_classification_data(
         orientation=volume.orientation,
     )
     reasons = [reason]
-    if config.network.geometry == "auto":
-        assert preprocessing.size_voxels is not None
-        geometry, why = suggest_geometry(
-            size_voxels=preprocessing.size_voxels, spacing_mm=spacing_mm, task="classify"
-        )
-        reasons.append(why)
-    else:
-        geometry = named_geometry(config.network.geometry)
-    if preprocessing.size_voxels is not None:
-        geometry.check_size(preprocessing.size_voxels)
+    assert preprocessing.size_voxels is not None
+    geometry, why = choose_geometry(
+        config.network,
+        size_voxels=preprocessing.size_voxels,
+        spacing_mm=spacing_mm,
+        task="classify",
+    )
+    reasons += [why] if why else []
     return ClassificationData(cases, train, val, test, preprocessing, geometry, tuple(reasons))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from voxlift.config import MachineConfig, SegmentConfig
 from voxlift.core.errors import DataError
-from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
+from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
 from voxlift.core.types import AXES, Triple
@@ -25,6 +25,7 @@ from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.saved_model import load_model
 from voxlift.inference.segmentation_report import SegmentationReport, judge_segmenter
 from voxlift.inference.sliding_window import WindowSettings
+from voxlift.training.geometry import choose_geometry
 from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
@@ -123,14 +124,13 @@ def open_segmentation_data(
         ),
     )
     reasons = [proposal.reason]
-    if config.network.geometry == "auto":
-        geometry, why = suggest_geometry(
-            size_voxels=proposal.patch_voxels, spacing_mm=proposal.spacing_mm, task="segment"
-        )
-        reasons.append(why)
-    else:
-        geometry = named_geometry(config.network.geometry)
-    geometry.check_size(proposal.patch_voxels)
+    geometry, why = choose_geometry(
+        config.network,
+        size_voxels=proposal.patch_voxels,
+        spacing_mm=proposal.spacing_mm,
+        task="segment",
+    )
+    reasons += [why] if why else []
     augmentation = config.augmentation.resolved(cases.labels.names)
     reasons.append(f"flipping patches along {', '.join(augmentation.flip_axes or ()) or 'no axis'}")
     return SegmentationData(
