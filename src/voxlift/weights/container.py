@@ -4,7 +4,6 @@ Only safetensors is read: it holds numbers and text and can run nothing. Everyth
 or hostile file could do is checked before its tensors are touched.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from voxlift.core.errors import WeightsError
+from voxlift.weights.digest import file_sha256
+from voxlift.weights.pickled import read_pickled
+
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 MAX_HEADER_BYTES = 16 * 1024**2
 """More than any network needs to list its tensors; a longer header is an attack or no header."""
@@ -69,10 +72,21 @@ def read_container(path: str | Path) -> Container:
         WeightsError: If the file is missing, unreadable, cut off, of another format, has an
             oversized header, or holds NaN or infinite numbers.
     """
+    pickled = _find_pickled(path)
+    if pickled is not None:
+        found = read_pickled(pickled)
+        for name, tensor in found.tensors.items():
+            check_numbers(name, tensor, where=str(pickled))
+        return Container(
+            pickled,
+            file_sha256(pickled),
+            found.tensors,
+            wrapper=found.wrapper,
+            extras=found.extras,
+        )
     path = check_container(path)
     try:
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = file_sha256(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -81,6 +95,20 @@ def read_container(path: str | Path) -> Container:
     for name, tensor in tensors.items():
         check_numbers(name, tensor, where=str(path))
     return Container(path, sha256, tensors, metadata)
+
+
+def _find_pickled(path: str | Path) -> Path | None:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError:
+        return None
+    if start.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
+        return path
+    return None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
