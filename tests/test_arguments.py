@@ -16,7 +16,7 @@ from voxlift.arguments import (
     PretrainCommand,
     QuickstartCommand,
 )
-from voxlift.cli import STYLE
+from voxlift.cli.console import STYLE
 from voxlift.recipes.pretraining import photographs
 from voxlift.recipes.transfer import classify_few
 

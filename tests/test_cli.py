@@ -144,7 +144,7 @@ def test_errors_of_the_system_are_explained_too(
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/somewhere/[odd]")
 
-    monkeypatch.setattr(cli, "pretrain", fail)
+    monkeypatch.setattr(cli.runs, "pretrain", fail)
     if debug:
         with pytest.raises(PermissionError):
             command("pretrain", "--debug")
@@ -159,7 +159,7 @@ def test_ctrl_c_outside_of_training(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "pretrain", stop)
+    monkeypatch.setattr(cli.runs, "pretrain", stop)
     assert command("pretrain") == 130
     assert "Stopped" in capsys.readouterr().err
 
@@ -167,7 +167,7 @@ def test_ctrl_c_outside_of_training(
 def test_interrupted_runs_say_how_to_go_on(
     command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "pretrain", lambda *_, **__: Run(Path("runs/[a]")))
+    monkeypatch.setattr(cli.runs, "pretrain", lambda *_, **__: Run(Path("runs/[a]")))
     assert command("pretrain") == 130
     assert "--resume (runs/[a])" in capsys.readouterr().err
 
@@ -181,8 +181,8 @@ def test_config_and_options_together(
         seen.append((config, flags))
         return Run(Path("here"), Path("here/model.safetensors"), {"val/top1": 0.5})
 
-    monkeypatch.setattr(cli, "pretrain", note)
-    monkeypatch.setattr(cli, "finetune", note)
+    monkeypatch.setattr(cli.runs, "pretrain", note)
+    monkeypatch.setattr(cli.runs, "finetune", note)
     assert command("pretrain", "--recipe", "cifar10-tiny", "--lr", "0.5", "--resume") == 0
     (config, flags), *_ = seen
     assert config == PRETRAIN_RECIPES["cifar10-tiny"]().model_copy(
@@ -246,7 +246,7 @@ def test_inspect_lists_the_bundled_starts(
         card="",
         num_bytes=4_200_000,
     )
-    monkeypatch.setattr(cli, "list_weights", lambda: [entry])
+    monkeypatch.setattr(cli.weights, "list_weights", lambda: [entry])
     assert command("inspect") == 0
     shown = capsys.readouterr().out
     for words in ("tiny", "a stand-in", "resnet10, width 4", "CC0 [1]", "4.2 MB"):
@@ -265,7 +265,7 @@ def test_bench_prints_and_writes_rows(
         asked.append(only)
         return [row]
 
-    monkeypatch.setattr(cli, "run_bench", run_bench)
+    monkeypatch.setattr(cli.runs, "run_bench", run_bench)
     assert command("bench", "--only", "loading", "--json", tmp_path / "rows.json") == 0
     assert asked == [("loading",)]
     shown = capsys.readouterr().out
@@ -287,7 +287,7 @@ def test_quickstart_shows_table_words_and_what_to_type_next(
         results=(),
         folder=Path("runs/q"),
     )
-    monkeypatch.setattr(cli, "quickstart", lambda **_: result)
+    monkeypatch.setattr(cli.runs, "quickstart", lambda **_: result)
     assert command("quickstart", "--out", "runs/q") == 0
     shown = capsys.readouterr().out
     for words in ("the title", "scratch", "0.6", "Nothing was gained.", "runs/q", "YOUR.csv"):
@@ -302,7 +302,7 @@ def test_messages_go_to_stderr_and_leave_lightning_out(
         logging.getLogger("lightning.pytorch").info("an advertisement")
         return Run(Path("here"))
 
-    monkeypatch.setattr(cli, "pretrain", speak)
+    monkeypatch.setattr(cli.runs, "pretrain", speak)
     command("pretrain")
     command("pretrain")
     printed = capsys.readouterr()

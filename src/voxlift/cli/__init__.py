@@ -1,0 +1,73 @@
+"""The commands. Only the files of this package print."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+
+from voxlift.cli.console import err, out, set_up_messages, show_error
+from voxlift.cli.runs import (
+    bench_command,
+    evaluate_command,
+    finetune_command,
+    predict_command,
+    pretrain_command,
+    quickstart_command,
+)
+from voxlift.cli.weights import inspect_command
+from voxlift.core.errors import VoxliftError
+from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "quickstart": (
+        quickstart_command,
+        "see in minutes, offline, what a start from photographs gains",
+    ),
+    "pretrain": (pretrain_command, "pre-train a 3D backbone on labelled photographs"),
+    "finetune": (finetune_command, "fine-tune a backbone on labelled volumes"),
+    "evaluate": (evaluate_command, "judge a saved model on labelled data"),
+    "predict": (predict_command, "let a saved model answer about volumes"),
+    "inspect": (inspect_command, "say what a weight file holds; list the bundled starts"),
+    "bench": (bench_command, "time Voxlift against plain and foreign code"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 for success, 1 or 2 for an error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        _show_help()
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        err.print(f"Unknown command {arguments[0]!r}; known are {', '.join(COMMANDS)}.")
+        return 2
+    set_up_messages()
+    try:
+        return COMMANDS[arguments[0]][0](arguments[1:])
+    except VoxliftError as error:
+        if "--debug" in arguments:
+            raise
+        show_error(str(error))
+        return 1
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        show_error(f"{where}{error.strerror or error}. Check the path, its rights and the space.")
+        return 1
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+        return 130
+
+
+def _show_help() -> None:
+    out.print("usage: voxlift COMMAND [OPTIONS]", highlight=False)
+    out.print("Give 3D medical networks a supervised start from labelled photographs.\n")
+    table = Table.grid(padding=(0, 3))
+    for name, (_, summary) in COMMANDS.items():
+        table.add_row(f"  {name}", summary)
+    out.print(table)
+    out.print("\n`voxlift COMMAND --help` shows every option with its unit and default.")
+    recipes = ", ".join([*PRETRAIN_RECIPES, *FINETUNE_RECIPES])
+    out.print(f"Recipes: {recipes}.", highlight=False)
+    out.print("Research software, not a medical device.")

@@ -1,0 +1,56 @@
+"""The console: where words go, how a command line is parsed, how messages look."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+
+# No markup: paths may hold brackets.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
+
+STYLE = (tyro.conf.OmitArgPrefixes,)
+
+Command = TypeVar("Command")
+
+
+def parse_command(
+    command: type[Command], name: str, argv: Sequence[str], default: Any = None
+) -> Command:
+    """Make the dataclass of a command from its arguments; exits on --help and on what is wrong."""
+    parsed: Command = tyro.cli(
+        command,
+        prog=f"voxlift {name}",
+        args=list(argv),
+        default=default,
+        config=STYLE,
+    )
+    return parsed
+
+
+def show_error(message: str) -> None:
+    """Show what went wrong and what to do."""
+    err.print(f"error: {message}", style="red", soft_wrap=True, highlight=False)
+
+
+def set_up_messages() -> None:
+    """Show our own messages and warnings, one a line; keep the trainer's chatter out."""
+    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
+    ours = logging.getLogger("voxlift")
+    ours.handlers = [handler]
+    ours.setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    if issubclass(category, UserWarning):
+        err.print(f"warning: {message}", style="yellow", soft_wrap=True)

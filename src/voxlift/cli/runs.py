@@ -1,0 +1,261 @@
+"""Commands that train, judge, ask and time networks."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from voxlift.arguments import (
+    BenchCommand,
+    EvaluateCommand,
+    FinetuneCommand,
+    PredictCommand,
+    PretrainCommand,
+    QuickstartCommand,
+    SegmentCommand,
+)
+from voxlift.bench import run_bench, write_bench
+from voxlift.cli.console import err, out, parse_command
+from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig, SegmentConfig
+from voxlift.core.errors import ConfigError
+from voxlift.evaluation import evaluate, predict
+from voxlift.experiment import finetune, pretrain
+from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.segmentation_files import SegmentedFiles
+from voxlift.quickstart import quickstart
+from voxlift.recipes.registry import finetune_recipe, pretrain_recipe
+from voxlift.tables import answer_table, judgement_table, volume_table
+from voxlift.training.run import Run
+from voxlift.training.run_folder import load_yaml
+
+Config = TypeVar("Config", bound=RunConfig)
+
+FALLBACKS = {"classify": "classify-few", "segment": "segment-few"}
+"""Recipe of each task of fine-tuning where none is named."""
+
+
+def pretrain_command(argv: Sequence[str]) -> int:
+    """Pre-train a backbone on photographs."""
+    default, rest = _starting_config(
+        argv, PretrainConfig.model_validate, pretrain_recipe, "photographs"
+    )
+    command = parse_command(PretrainCommand, "pretrain", rest, PretrainCommand(default))
+    flags = command.flags
+    return _show_run(pretrain(command.run, resume=flags.resume, overwrite=flags.overwrite))
+
+
+def finetune_command(argv: Sequence[str]) -> int:
+    """Fine-tune a backbone on volumes."""
+    task = _value_of(argv, "--task")
+    if task not in (None, *FALLBACKS):
+        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(FALLBACKS)}.")
+    default, rest = _starting_config(
+        argv, _finetune_config, finetune_recipe, FALLBACKS[task or "classify"]
+    )
+    if task not in (None, default.task):
+        given = _value_of(argv, "--config") or f"--recipe {default.recipe}"
+        raise ConfigError(f"{given} is for the task {default.task}, not {task}.")
+    command: FinetuneCommand | SegmentCommand
+    if isinstance(default, SegmentConfig):
+        command = parse_command(SegmentCommand, "finetune", rest, SegmentCommand(default))
+    else:
+        command = parse_command(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
+    flags = command.flags
+    run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
+    if run.report is None:
+        return _show_run(run)
+    baselines = {}
+    if isinstance(run.report, ClassificationReport):
+        baselines = {name: each.auroc.value for name, each in run.report.baselines.items()}
+    title = f"{command.run.task}, {run.report.split} cases"
+    out.print(judgement_table(title, run.report.metrics.intervals(), baselines))
+    _show_places(run)
+    return 0
+
+
+def _show_run(run: Run) -> int:
+    if not run.finished:
+        err.print(f"Interrupted. Go on with the same command and --resume ({run.folder}).")
+        return 130
+    table = Table("metric", "value")
+    for name, value in run.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    out.print(table)
+    _show_places(run)
+    return 0
+
+
+def _show_places(run: Run) -> None:
+    out.print(f"Model: {run.model_path}", f"Run folder: {run.folder}", sep="\n", soft_wrap=True)
+
+
+def evaluate_command(argv: Sequence[str]) -> int:
+    """Judge a saved model."""
+    command = parse_command(EvaluateCommand, "evaluate", argv)
+    result = evaluate(
+        command.model,
+        data=command.data,
+        out=command.out,
+        split=command.split,
+        skip_bad=command.skip_bad,
+        batch_size=command.batch_size,
+        device=command.device,
+    )
+    title = f"{result.task}, {result.split} cases"
+    out.print(judgement_table(title, result.metrics, result.baselines))
+    out.print(f"Report: {result.folder}", soft_wrap=True)
+    return 0
+
+
+def predict_command(argv: Sequence[str]) -> int:
+    """Let a saved model answer."""
+    command = parse_command(PredictCommand, "predict", argv)
+    with _case_progress() as (on_case, on_window):
+        result = predict(
+            command.model,
+            command.inputs,
+            out=command.out,
+            device=command.device,
+            segmentation=command.segmentation,
+            on_case=on_case,
+            on_window=on_window,
+        )
+    out.print(volume_table(result) if isinstance(result, SegmentedFiles) else answer_table(result))
+    out.print(f"Table: {result.table}", soft_wrap=True)
+    for reason in result.failures.values():
+        err.print(f"failed: {reason}", style="red", soft_wrap=True)
+    return 1 if result.failures else 0
+
+
+@contextmanager
+def _case_progress() -> Iterator[
+    tuple[Callable[[Path, int, int], None], Callable[[int, int], None]]
+]:
+    """Show a bar of cases and, within a case, one of windows, with the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        cases = progress.add_task("Cases", total=None)
+        windows = progress.add_task("Windows of this case", total=None, visible=False)
+
+        def on_case(path: Path, done: int, total: int) -> None:
+            del path
+            progress.update(cases, completed=done, total=total)
+            progress.reset(windows, visible=False)
+
+        def on_window(done: int, total: int) -> None:
+            progress.update(windows, completed=done, total=total, visible=True)
+
+        yield on_case, on_window
+
+
+def quickstart_command(argv: Sequence[str]) -> int:
+    """Run the quickstart."""
+    command = parse_command(QuickstartCommand, "quickstart", argv)
+    for handler in logging.getLogger("voxlift").handlers:
+        # A dozen runs have much to say; each says it in its own log.txt.
+        handler.addFilter(lambda r: r.name == "voxlift.quickstart" or r.levelno > logging.INFO)
+    result = quickstart(
+        data=command.data, out=command.out, seed=command.seed, overwrite=command.overwrite
+    )
+    table = Table(*result.columns, title=result.title)
+    for row in result.rows:
+        table.add_row(*row)
+    out.print(table)
+    for sentence in result.sentences:
+        out.print(sentence)
+    out.print(f"Results and figures: {command.out}", soft_wrap=True)
+    for line in result.next_commands:
+        out.print(f"  {line}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def bench_command(argv: Sequence[str]) -> int:
+    """Time Voxlift against other code."""
+    command = parse_command(BenchCommand, "bench", argv)
+    table = Table("name", "shape", "ours", "baseline", "unit", "ratio", "against", "same function")
+    rows = run_bench(only=command.only)
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.shape),
+            f"{row.ours:.4g}",
+            f"{row.baseline:.4g}",
+            row.unit,
+            f"{row.ratio:.2f}",
+            row.baseline_name,
+            "yes" if row.same_function else "no",
+        )
+    out.print(table)
+    if command.json:
+        write_bench(rows, command.json)
+        out.print(f"Rows: {command.json}", soft_wrap=True)
+    return 0
+
+
+def _explain(error: ValidationError) -> str:
+    """Say which settings are wrong, one a line."""
+    return "\n".join(
+        f"{'.'.join(str(part) for part in each['loc']) or error.title}: {each['msg']} "
+        f"(found {each['input']!r:.60})"
+        for each in error.errors()
+    )
+
+
+def _starting_config(
+    argv: Sequence[str],
+    check: Callable[[dict[str, object]], Config],
+    recipe: Callable[[str], Config],
+    fallback: str,
+) -> tuple[Config, list[str]]:
+    """Take `--config FILE` or `--recipe NAME` out of the arguments; other flags change it."""
+    rest = list(argv)
+    chosen = {flag: _take(rest, flag) for flag in ("--config", "--recipe")}
+    if chosen["--config"] and chosen["--recipe"]:
+        raise ConfigError("--config and --recipe exclude each other; give one of them.")
+    if chosen["--config"]:
+        try:
+            return check(load_yaml(Path(chosen["--config"]))), rest
+        except ValidationError as error:
+            raise ConfigError(f"{chosen['--config']}: {_explain(error)}") from error
+    return recipe(chosen["--recipe"] or fallback), rest
+
+
+def _finetune_config(fields: dict[str, object]) -> FinetuneConfig | SegmentConfig:
+    """Check the config of a fine-tuning, by its task."""
+    kind = SegmentConfig if fields.get("task") == "segment" else FinetuneConfig
+    return kind.model_validate(fields)
+
+
+def _value_of(argv: Sequence[str], flag: str) -> str | None:
+    """Look at the value of a flag and leave it among the arguments."""
+    return _take(list(argv), flag)
+
+
+def _take(argv: list[str], flag: str) -> str | None:
+    """Remove a flag and its value from the arguments."""
+    for position, argument in enumerate(argv):
+        if argument == flag:
+            if position + 1 == len(argv):
+                raise ConfigError(f"{flag} needs a value.")
+            del argv[position]
+            return argv.pop(position)
+        if argument.startswith(f"{flag}="):
+            return argv.pop(position).partition("=")[2]
+    return None
