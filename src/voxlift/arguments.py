@@ -130,14 +130,89 @@ class PredictCommand:
 
 @dataclass
 class InspectCommand:
-    """Say what a weight file holds; without a file, list the bundled starts.
+    """Say what a weight file holds; without a file, list the starts and the formats.
+
+    With --into it also says whether a network could take the weights, tensor by tensor where not;
+    the exit code then is 1 if it could not.
 
     Args:
-        file: A weight file or a bundled start.
+        file: A start by any of its names: bundled, a file of any known format, hf://org/name ...
+        into: A backbone by name, or a model by its file, to try the weights on.
+        width: Channels of the first stage of the backbone named by --into; None takes the file's.
+        stem: Edge of its stem kernel in voxels; None takes the file's.
+        norm: Its norm; None takes the file's.
+        in_channels: Channels of its input.
+        geometry: Its strides by name; None takes the file's.
         debug: Show tracebacks of errors.
     """
 
     file: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[FILE]")] = None
+    into: str | None = None
+    width: int | None = None
+    stem: Literal[3, 5, 7] | None = None
+    norm: Literal["batch", "group"] | None = None
+    in_channels: int = 1
+    geometry: str | None = None
+    debug: Flag = False
+
+
+@dataclass
+class ConvertCommand:
+    """Convert weights: foreign files to Voxlift's, 2D networks to 3D ones, Voxlift's to others.
+
+    The target follows from the ending of --out: .safetensors (Voxlift), .pth (plain torch
+    dictionary), .onnx, .pt2 (torch.export); --to names layouts of other projects. Exports of whole
+    networks are run and compared before the file gets its name.
+
+    Args:
+        source: A start by any of its names. FORMAT:SOURCE declares a format; i3d:SOURCE,
+            i3d-center:SOURCE, acs:SOURCE and 2.5d:SOURCE make a 3D network of a 2D one.
+        out: The file to write.
+        to: Layout to write; None follows from the ending of --out.
+        geometry: Strides by name; None keeps the source's.
+        in_channels: Channels of the input; None keeps the source's.
+        channels: How several input channels become one: sum keeps the response to grey input,
+            mean is the paper's.
+        size_voxels: Size that .onnx and .pt2 are made for (depth, height, width); None takes the
+            model's own.
+        half: Store kernels and matrices as float16 (.safetensors only).
+        allow_code: Run the code that a pickled file holds. Only for files that you trust as you
+            trust a program.
+        overwrite: Replace a file that is there.
+        debug: Show tracebacks of errors.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    out: Path
+    to: Literal["voxlift", "torch", "medicalnet", "monai", "onnx", "torch-export"] | None = None
+    geometry: str | None = None
+    in_channels: int | None = None
+    channels: Literal["sum", "mean"] = "sum"
+    size_voxels: tuple[int, int, int] | None = None
+    half: Flag = False
+    allow_code: Flag = False
+    overwrite: Flag = False
+    debug: Flag = False
+
+
+@dataclass
+class PushCommand:
+    """Publish a weight file on the Hugging Face hub, with a model card, under your own account.
+
+    The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
+
+    Args:
+        model: A weight file that Voxlift wrote, or a run folder.
+        repository: Such as yourname/lung-nodules.
+        private: Make a new repository private.
+        overwrite: Replace weights and card that are in the repository.
+        debug: Show tracebacks of errors.
+    """
+
+    model: Model
+    repository: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ORG/NAME")]
+    private: Flag = False
+    overwrite: Flag = False
     debug: Flag = False
 
 

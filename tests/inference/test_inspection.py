@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from voxlift.core.errors import ConfigError
+from voxlift.inference.inspection import try_weights
+from voxlift.nets.factory import create_backbone, create_model
+from voxlift.weights.header import HeadDescription
+from voxlift.weights.save import save_weights
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    backbone = create_backbone("resnet10", width=4, stem=3, geometry="thumbnail")
+    return save_weights(backbone, tmp_path / "a.safetensors")
+
+
+def test_a_backbone_like_the_file_takes_all_of_it(weights: Path) -> None:
+    tried = try_weights(weights, "resnet10")
+    assert tried.fits
+    assert tried.report is not None
+    assert tried.report.coverage == 1
+    assert not tried.report.geometry
+    assert "geometry differs" in try_weights(weights, "resnet10", geometry="volume").summary()
+
+
+def test_another_depth_width_or_family_takes_none_and_says_why(weights: Path) -> None:
+    for name, options, why in (
+        ("resnet18", {}, "name is resnet10 in the file, resnet18"),
+        ("resnet10", {"width": 8}, "width is 4 in the file, 8"),
+        ("resnet10", {"norm": "group"}, "norm is batch in the file, group"),
+    ):
+        tried = try_weights(weights, name, **options)
+        assert tried.fits is False
+        assert why in str(tried)
+
+
+def test_more_channels_are_adapted(weights: Path) -> None:
+    tried = try_weights(weights, "resnet10", in_channels=2)
+    assert tried.fits
+    assert "shared out evenly over 2" in str(tried)
+
+
+def test_a_model_is_named_by_its_file(weights: Path, tmp_path: Path) -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3)
+    model = create_model("classify", backbone=backbone, num_classes=2)
+    saved = save_weights(
+        backbone, tmp_path / "backbone.safetensors", head=None, provenance={"data": "none"}
+    )
+    assert try_weights(weights, str(saved)).fits
+    whole = save_weights(
+        model,
+        tmp_path / "model.safetensors",
+        head=HeadDescription(task="classify", num_classes=2),
+        preprocessing=None,
+    )
+    with pytest.raises(ConfigError, match="describe a backbone by name"):
+        try_weights(weights, str(whole), width=3)
