@@ -16,6 +16,7 @@ def test_the_defaults_are_the_papers() -> None:
         "norm": "batch",
         "shortcut": "B",
         "num_slices": None,
+        "slice_transform": "group",
         "project_first": False,
         "convolution": "full",
         "stages": None,
@@ -32,6 +33,7 @@ def test_the_defaults_are_the_papers() -> None:
         {"norm": "layer"},
         {"shortcut": "C"},
         {"num_slices": 0},
+        {"slice_transform": "mean"},
         {"stride": 2},
     ],
 )

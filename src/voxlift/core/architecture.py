@@ -14,6 +14,9 @@ Shortcut = Literal["A", "B"]
 Convolution = Literal["full", "acs", "planar"]
 """Kernels of k^3; those of a 2D network, split over the three planes (ACS); or 1xkxk (2.5D)."""
 
+SliceTransform = Literal["group", "conv3d", "center"]
+"""Weigh the slices of each channel; mix the channels too; or take the middle slice as it is."""
+
 
 class Stage(BaseModel):
     """One stage of an encoder whose stages were planned, not designed.
@@ -45,6 +48,7 @@ class Architecture(BaseModel):
         norm: `batch`, `group` with gcd(32, channels) groups, or what a foreign encoder has.
         shortcut: Where a block widens: `A` pads with zero channels, `B` projects.
         num_slices: Slices that a group transform expects; None without one.
+        slice_transform: How it makes a plane of them; of no account without `num_slices`.
         project_first: Project in the first block of the first stage too, where channels agree.
         convolution: Kernels of all axes, or what was made of the kernels of a 2D network.
         stages: Of encoders whose stages were planned for a data set (nnU-Net); else None.
@@ -60,6 +64,7 @@ class Architecture(BaseModel):
     norm: Norm = "batch"
     shortcut: Shortcut = "B"
     num_slices: int | None = Field(default=None, ge=1)
+    slice_transform: SliceTransform = "group"
     project_first: bool = False
     convolution: Convolution = "full"
     stages: tuple[Stage, ...] | None = None
