@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -223,3 +225,20 @@ def test_a_half_precision_stem_is_summed_in_full_precision() -> None:
     match = match_tensors(source, {"conv1.weight": torch.zeros(1, 1, 1, 1, 1)})
     exact = 3 * float(torch.tensor(1 / 3).half())
     assert float(match.tensors["conv1.weight"]) == pytest.approx(exact, abs=1e-7)
+
+
+def test_a_backbone_may_make_what_does_not_fit() -> None:
+    def adapter(name: str, wanted: Tensor, file: Mapping[str, Tensor]) -> tuple[Tensor, str] | None:
+        asked.append((name, sorted(file)))
+        return (torch.ones_like(wanted), "made anew") if name != "c" else None
+
+    asked: list[tuple[str, list[str]]] = []
+    target = {"backbone.a": torch.zeros(2), "backbone.b": torch.zeros(2), "head.d": torch.zeros(2)}
+    target["backbone.c"] = torch.zeros(2)
+    source = {"backbone.a": torch.ones(2), "backbone.b": torch.ones(3)}
+    match = match_tensors(source, target, prefix="backbone.", adapter=adapter)
+    assert asked == [("b", ["a", "b"]), ("c", ["a", "b"])]
+    assert match.exact == ["backbone.a"]
+    assert match.adapted == {"backbone.b": "made anew"}
+    assert match.missing == {"backbone.c": "not in the file"}
+    assert match.tensors["backbone.b"].tolist() == [1, 1]

@@ -62,3 +62,10 @@ def test_a_module_without_a_backbone_is_refused() -> None:
 def test_a_model_without_numbers_is_refused(make_backbone: Make) -> None:
     with pytest.raises(WeightsError, match=r"conv1\.weight .*meta device"):
         find_target(make_backbone().to("meta"))
+
+
+def test_the_backbones_own_adapter_is_found(make_classifier: Make) -> None:
+    model = make_classifier()
+    assert find_target(model).adapter is None
+    model.backbone.adapt_tensor = lambda *_: None
+    assert find_target(model).adapter is model.backbone.adapt_tensor

@@ -117,6 +117,7 @@ def compare(
         channels=channels,
         input_layers=target.input_layers,
         adapted=file.adapted,
+        adapter=target.adapter,
     )
     differs = {}
     if preprocessing is not None and header.preprocessing is not None:

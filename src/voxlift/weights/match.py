@@ -4,7 +4,7 @@ Nothing here changes a model or raises on a mismatch: the outcome is data, for l
 and for inspection to show.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -20,6 +20,10 @@ HeadRule = Literal["same", "required", "none"]
 
 ChannelRule = Literal["sum", "mean"]
 """From several input channels to one: add their kernels up, or average them as the paper does."""
+
+Adapter = Callable[[str, Tensor, Mapping[str, Tensor]], tuple[Tensor, str] | None]
+"""What a backbone makes of a tensor that does not fit: of its name, the backbone's own tensor and
+all of the file's, by the backbone's names, a tensor to load and how it was made; or nothing."""
 
 INPUT_LAYERS = ("conv1",)
 NOT_IN_FILE = "not in the file"
@@ -59,6 +63,7 @@ def match_tensors(
     channels: ChannelRule = "sum",
     input_layers: Collection[str] = INPUT_LAYERS,
     adapted: Mapping[str, str] | None = None,
+    adapter: Adapter | None = None,
 ) -> Match:
     """Decide for each tensor of the file and of the model what becomes of it.
 
@@ -72,6 +77,7 @@ def match_tensors(
         channels: How several input channels become one.
         input_layers: Layers of the backbone that take the input, by their names.
         adapted: Tensors of the file that its format changed already, and how.
+        adapter: What the backbone itself makes of tensors that are missing or of another shape.
 
     Raises:
         WeightsError: If an entry of `skip` names nothing in the file nor in the model.
@@ -89,7 +95,7 @@ def match_tensors(
 
     _match_head(match, of_source, of_target, head_names=head_names, rule=head)
     for name, wanted in of_target.items():
-        if name in head_names:
+        if name in head_names or _adapt(match, name, of_source, wanted, prefix, adapter):
             continue
         if name in of_source:
             rule = channels if name in inputs else None
@@ -142,6 +148,26 @@ def adapt_channels(
             f"one input channel shared out evenly over {in_channels}",
         )
     return None
+
+
+def _adapt(
+    match: Match,
+    name: str,
+    source: Mapping[str, Tensor],
+    wanted: Tensor,
+    prefix: str,
+    adapter: Adapter | None,
+) -> bool:
+    """Ask the backbone for what does not fit; say whether it had an answer."""
+    fits = name in source and source[name].shape == wanted.shape
+    if adapter is None or fits or not name.startswith(prefix):
+        return False
+    bare = {key.removeprefix(prefix): t for key, t in source.items() if key.startswith(prefix)}
+    made = adapter(name.removeprefix(prefix), wanted, bare)
+    if made is None:
+        return False
+    match.tensors[name], match.adapted[name] = made
+    return True
 
 
 def _tell_of_changes(match: Match, changed: Mapping[str, str]) -> None:

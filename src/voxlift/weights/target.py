@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import Geometry
-from voxlift.weights.match import INPUT_LAYERS
+from voxlift.weights.match import INPUT_LAYERS, Adapter
 
 BACKBONE_PREFIX = "backbone."
 COMPILED = "_orig_mod"
@@ -25,6 +25,7 @@ class Target:
         own_names: From those names to the ones of the model's `state_dict()`.
         parameters: Names of the backbone's parameters, as in `state`.
         input_layers: Layers of the backbone that take the input, by the backbone's own names.
+        adapter: What the backbone itself makes of tensors that do not fit: its `adapt_tensor`.
     """
 
     architecture: Architecture
@@ -34,6 +35,7 @@ class Target:
     own_names: dict[str, str]
     parameters: tuple[str, ...]
     input_layers: tuple[str, ...] = INPUT_LAYERS
+    adapter: Adapter | None = None
 
 
 def find_target(model: nn.Module) -> Target:
@@ -72,6 +74,7 @@ def find_target(model: nn.Module) -> Target:
         own_names=own_names,
         parameters=tuple(n for n in state if n in names and n.startswith(prefix)),
         input_layers=getattr(backbone, "input_layers", INPUT_LAYERS),
+        adapter=getattr(backbone, "adapt_tensor", None),
     )
 
 
