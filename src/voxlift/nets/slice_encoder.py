@@ -1,0 +1,174 @@
+"""Encoders of a few slices around a key slice, whose feature maps are planes: MP3D and its kin."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from voxlift.core.architecture import Architecture
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.nets.encoder import Encoder
+from voxlift.nets.group_transform import GroupTransform, SliceStart, transform_weight
+from voxlift.nets.p3d import P3D, P3DS
+from voxlift.nets.resnet import ResNet
+
+TRANSFORM = "group_transform"
+STARTS = {"center": "the middle slice", "mean": "the mean of the slices"}
+
+
+class SliceEncoder(Encoder):
+    """What a family of 3D encoders becomes with a group transform on each of its four stages.
+
+    It is mixed in before the family, as in `class MP3D(SliceEncoder, P3D)`, so that the tensors
+    keep the family's names: weights of the plain encoder load into it as they are.
+
+    Args:
+        architecture: What shapes the tensors, with `num_slices`.
+        geometry: One that never strides depth, so that every map has a slice for each of the input.
+        zero_init_residual: As the family has it.
+        checkpointing: As the family has it.
+        slice_start: What the transforms compute before training, and after the weights of another
+            number of slices were loaded.
+
+    Attributes:
+        strides: Of each map relative to the input, (height, width).
+
+    Shape:
+        `(batch, in_channels, num_slices, height, width)` -> four maps
+        `(batch, channels, height, width)`.
+
+    Raises:
+        ConfigError: Without `num_slices`, or for a geometry that strides depth.
+
+    Source:
+        arXiv 2012.08770, section 2.
+    """
+
+    follows_data: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        geometry: Geometry,
+        *,
+        zero_init_residual: bool = False,
+        checkpointing: bool = False,
+        slice_start: SliceStart = "center",
+    ) -> None:
+        num_slices = architecture.num_slices
+        if num_slices is None:
+            raise ConfigError(
+                f"{architecture.name} turns slices into planes and has to know how many: give "
+                "num_slices, such as 3 for lifted photographs or 9 for CT."
+            )
+        super().__init__(  # type: ignore[call-arg]
+            architecture,
+            geometry,
+            zero_init_residual=zero_init_residual,
+            checkpointing=checkpointing,
+        )
+        self.out_channels = self.out_channels[1:]
+        self.slice_start = slice_start
+        kind = architecture.slice_transform
+        self.group_transform = nn.ModuleDict(
+            {
+                str(stage): GroupTransform(channels, num_slices, kind=kind, start=slice_start)
+                for stage, channels in enumerate(self.out_channels, start=1)
+            }
+        )
+
+    @classmethod
+    def default_geometry(cls, architecture: Architecture) -> Geometry:
+        """Depth never strided, as in pre-training."""
+        del architecture
+        return named_geometry("pretrain")
+
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Make the layers step as the geometry says.
+
+        Raises:
+            ConfigError: If it strides depth.
+        """
+        if geometry.strides[-1][0] != 1:
+            raise ConfigError(
+                f"{self.architecture.name} cannot stride depth, for its group transforms take a "
+                f"map of every slice; this geometry strides it by {geometry.strides[-1][0]}. "
+                "Choose 'pretrain', 'thumbnail' or another that leaves depth alone."
+            )
+        super().set_geometry(geometry)  # type: ignore[safe-super]
+
+    @property
+    def strides(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """Stride of each map relative to the input, (height, width)."""
+        return tuple(stride[1:] for stride in self.geometry.strides[1:])
+
+    def check_input(self, volume: Tensor) -> None:
+        """Refuse what the network cannot take.
+
+        Raises:
+            DataError: As every encoder does, or for another number of slices.
+        """
+        super().check_input(volume)
+        wanted = self.architecture.num_slices
+        if volume.shape[2] != wanted:
+            raise DataError(
+                f"{self.architecture.name} was built for {wanted} slices and was given "
+                f"{volume.shape[2]}. Feed it as many, or build it with "
+                f"num_slices={volume.shape[2]}; any weights of it load into that too."
+            )
+
+    def forward(self, volume: Tensor) -> list[Tensor]:
+        """Compute a plane from each of the four stages."""
+        maps = super().forward(volume)[1:]  # type: ignore[safe-super]
+        return [
+            transform(feature_map)
+            for transform, feature_map in zip(self.group_transform.values(), maps, strict=True)
+        ]
+
+    def adapt_tensor(
+        self, name: str, wanted: Tensor, file: Mapping[str, Tensor]
+    ) -> tuple[Tensor, str] | None:
+        """Build a group transform anew where a weight file has one for other slices, or none.
+
+        Args:
+            name: Of a tensor, as in this encoder's `state_dict()`.
+            wanted: The encoder's own tensor.
+            file: The tensors of the file, by this encoder's names.
+
+        Returns:
+            The tensor to load and how it was made; None if the file's cannot be adapted.
+        """
+        kind, num_slices = self.architecture.slice_transform, self.architecture.num_slices
+        if num_slices is None or not name.startswith(f"{TRANSFORM}."):
+            return None
+        start, found = STARTS[self.slice_start], file.get(name)
+        if found is None:
+            if any(key.startswith(f"{TRANSFORM}.") for key in file):
+                return None  # Of a transform that is there a part is missing: a damaged file.
+            how = f"no group transform in the file; made for {num_slices} slices to take {start}"
+        else:
+            axis = 1 if kind == "group" else 2
+            others = [length for i, length in enumerate(found.shape) if i != axis]
+            if others != [length for i, length in enumerate(wanted.shape) if i != axis]:
+                return None
+            how = (
+                f"a group transform for {found.shape[axis]} slices in the file; rebuilt for "
+                f"{num_slices} to take {start}, and to be trained anew"
+            )
+        built = transform_weight(len(wanted), num_slices, kind=kind, start=self.slice_start)
+        assert built is not None
+        return built.to(wanted), how
+
+
+MP3DS = {f"m{name}": layout for name, layout in P3DS.items()}
+
+
+class MP3D(SliceEncoder, P3D):
+    """P3D with a group transform on its four stages."""
+
+    layouts = MP3DS
+
+
+class SliceResNet(SliceEncoder, ResNet):
+    """ResNet3D with a group transform on its four stages; it keeps the name of the ResNet."""

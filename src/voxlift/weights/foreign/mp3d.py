@@ -1,0 +1,233 @@
+"""P3D and MP3D backbones, as the public detectors of lesions store them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from voxlift.core.architecture import Architecture, Norm, SliceTransform
+from voxlift.core.errors import WeightsError
+from voxlift.core.geometry import named_geometry
+from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, Preprocessing
+from voxlift.weights.container import Container
+from voxlift.weights.foreign.names import split_prefix, strip_prefixes
+from voxlift.weights.header import WeightHeader
+from voxlift.weights.translation import Translation
+
+STEM = "conv1_custom.weight"
+FIRST_NORM = "layer1.0.norm_1.weight"
+HEADS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
+TRANSFORMS: dict[str, SliceTransform] = {"groupconv": "group", "conv3d_all": "conv3d"}
+"""Kinds of the slice transform, by what their layers are called in the file."""
+BATCH_COUNTER = "num_batches_tracked"
+KERNELS = (3, 5, 7)
+BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
+    (1, (2, 2, 2, 2)): "p3d18",
+    (4, (3, 4, 6, 3)): "p3d63",
+}
+"""Names by the expansion of the blocks and their numbers in the stages."""
+
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+class MP3DFormat:
+    """A detector of the MP3D project, or its backbone alone."""
+
+    summary = "MP3D and P3D, pre-trained on the boxes of COCO or trained on DeepLesion"
+    licence = None
+
+    def recognises(self, container: Container) -> bool:
+        """Look for the stem and the first norm: other P3D networks call it `bn1`."""
+        tensors, _ = _split(container.tensors)
+        return STEM in tensors and FIRST_NORM in tensors
+
+    def translate(self, container: Container) -> Translation:
+        """Rename the tensors, after a check of all names and shapes.
+
+        Raises:
+            WeightsError: If the network is another than P3D-18 or P3D-63, or a tensor is missing,
+                unknown or of another shape than these have.
+        """
+        tensors, others = _split(container.tensors)
+        plan = _plan(tensors, where=str(container.path))
+        _check(tensors, plan, where=str(container.path))
+        notes = []
+        if plan.num_slices is None:
+            notes.append(
+                "without a group transform: whether it took the middle slice, or its depth was "
+                "pooled between the stages, the tensors do not tell; here depth is never pooled"
+            )
+        header = WeightHeader(
+            architecture=plan.architecture(),
+            geometry=named_geometry("pretrain"),
+            preprocessing=Preprocessing(
+                orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
+            ),
+            provenance={
+                "input": "photographs as three slices, or CT slices 2.5 mm apart whose -1024 to "
+                "1050 HU are first scaled to 0..255"
+            },
+            citation="Zhang et al., Revisiting 3D Context Modeling with Supervised Pre-training "
+            "for Universal Lesion Detection in CT Slices, MICCAI 2020, arXiv 2012.08770",
+        )
+        ignored = {
+            name: f"{name.split('.')[0]} of the file's detector; only its backbone is used"
+            for name in others
+        }
+        renamed = {_our_name(name): tensor for name, tensor in tensors.items()}
+        return Translation(renamed, header, ignored=ignored, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the tensors tell of their network."""
+
+    name: str
+    in_channels: int
+    width: int
+    kernel: int
+    norm: Norm
+    expansion: int
+    depths: tuple[int, ...]
+    transform: str | None
+    num_slices: int | None
+
+    def architecture(self) -> Architecture:
+        fields = {
+            "name": self.name if self.num_slices is None else f"m{self.name}",
+            "in_channels": self.in_channels,
+            "width": self.width,
+            "stem_kernel": self.kernel,
+            "norm": self.norm,
+            "num_slices": self.num_slices,
+            "slice_transform": TRANSFORMS[self.transform] if self.transform else "group",
+        }
+        return Architecture.model_validate(fields)
+
+    def shapes(self) -> Shapes:
+        """Every tensor of the network, by the names of the file."""
+        yield STEM, (self.width, self.in_channels, 1, self.kernel, self.kernel)
+        yield from self._norm("norm1", self.width)
+        before, index = self.width, 0
+        for stage, depth in enumerate(self.depths):
+            channels = self.width * 2**stage
+            after = channels * self.expansion
+            for block in range(depth):
+                prefix = f"layer{stage + 1}.{block}."
+                yield from self._block(prefix, before, channels, parallel=index % 3 == 1)
+                if before != after:
+                    yield f"{prefix}downsample.0.weight", (after, before, 1, 1, 1)
+                    yield from self._norm(f"{prefix}downsample.1", after)
+                before, index = after, index + 1
+            if self.num_slices is not None:
+                mixed = (after,) if self.transform == "conv3d_all" else ()
+                shape = (after, *mixed, self.num_slices, 1, 1)
+                yield f"{self.transform}_{stage + 1}.weight", shape
+
+    def _block(self, prefix: str, before: int, channels: int, *, parallel: bool) -> Shapes:
+        within, across = (1, 3, 3), (3, 1, 1)
+        if self.expansion == 1:
+            kernels = [within, across, within, across]
+            outputs = [channels] * 4
+            inputs = [before, before if parallel else channels, channels, channels]
+        else:
+            kernels = [(1, 1, 1), within, across, (1, 1, 1)]
+            outputs = [channels, channels, channels, channels * self.expansion]
+            inputs = [before, channels, channels, channels]
+        for i in range(4):
+            yield f"{prefix}conv{i + 1}.weight", (outputs[i], inputs[i], *kernels[i])
+            yield from self._norm(f"{prefix}norm_{i + 1}", outputs[i])
+
+    def _norm(self, name: str, channels: int) -> Shapes:
+        parts: tuple[str, ...] = ("weight", "bias")
+        if self.norm == "batch":
+            parts += ("running_mean", "running_var")
+        for part in parts:
+            yield f"{name}.{part}", (channels,)
+
+
+def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part the backbone's tensors, by their bare names, from the rest of a detector."""
+    names, _ = strip_prefixes(tensors, ("module.", "_orig_mod."))
+    below, others = split_prefix(names, "backbone.")
+    if STEM in below:
+        return below, others
+    bare = {name: tensor for name, tensor in names.items() if not name.startswith(HEADS)}
+    return bare, {name: tensor for name, tensor in names.items() if name not in bare}
+
+
+def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
+    """Infer the network from a few of its tensors."""
+    stem = tuple(tensors[STEM].shape)
+    if len(stem) != 5 or stem[2] != 1 or stem[3] != stem[4] or stem[3] not in KERNELS:
+        raise WeightsError(
+            f"{where}: {STEM} has shape {stem}; expected (width, channels, 1, k, k) with k of 3, 5 "
+            "or 7. The file is of another network: load it into that, and save its encoder."
+        )
+    first = tensors.get("layer1.0.conv1.weight")
+    expansion = 4 if first is not None and tuple(first.shape[2:]) == (1, 1, 1) else 1
+    depths = tuple(_num_blocks(tensors, stage) for stage in (1, 2, 3, 4))
+    name = BACKBONES.get((expansion, depths))
+    if name is None:
+        kind = "bottleneck" if expansion == 4 else "basic"
+        raise WeightsError(
+            f"{where} holds {'-'.join(map(str, depths))} {kind} blocks in layer1 to layer4; known "
+            "are basic blocks 2-2-2-2 (p3d18) and bottleneck blocks 3-4-6-3 (p3d63). Take a file "
+            "of one of these."
+        )
+    transform = next((t for t in TRANSFORMS if f"{t}_1.weight" in tensors), None)
+    num_slices = None
+    if transform is not None:
+        weight = tensors[f"{transform}_1.weight"]
+        axis = 2 if transform == "conv3d_all" else 1
+        num_slices = weight.shape[axis] if weight.ndim > axis else 1
+    return _Plan(
+        name=name,
+        in_channels=stem[1],
+        width=stem[0],
+        kernel=stem[3],
+        norm="batch" if "norm1.running_mean" in tensors else "group",
+        expansion=expansion,
+        depths=depths,
+        transform=transform,
+        num_slices=num_slices,
+    )
+
+
+def _num_blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
+    pattern = re.compile(rf"layer{stage}\.(\d+)\.")
+    found = [pattern.match(name) for name in tensors]
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _check(tensors: Mapping[str, Tensor], plan: _Plan, *, where: str) -> None:
+    """Refuse tensors that the network does not have, or not like this."""
+    expected = dict(plan.shapes())
+    for name, shape in expected.items():
+        if name not in tensors:
+            raise WeightsError(
+                f"{where} lacks {name}, which {plan.name} has with shape {shape}. The file was "
+                "cut down or is of another network: take the whole file."
+            )
+        found = tuple(tensors[name].shape)
+        if found != shape:
+            raise WeightsError(
+                f"{where}: {name} has shape {found}; {plan.name} of width {plan.width} has "
+                f"{shape} there. The file is of another network: load it into that."
+            )
+    for name in tensors:
+        if name not in expected and not name.endswith(BATCH_COUNTER):
+            raise WeightsError(
+                f"{where} holds {name} {tuple(tensors[name].shape)}, which {plan.name} has not. "
+                "The file is of another network: load it into that, and save its encoder."
+            )
+
+
+def _our_name(name: str) -> str:
+    if name == STEM:
+        return "conv1.weight"
+    transform = re.fullmatch(rf"(?:{'|'.join(TRANSFORMS)})_(\d)\.weight", name)
+    if transform:
+        return f"group_transform.{transform[1]}.weight"
+    return re.sub(r"\.norm_(\d)\.", r".norm\1.", name)
