@@ -31,6 +31,7 @@ class WeightFile:
         adapted: Tensors, by our names, that the translation changed, and how.
         notes: Whatever else a reader of the load report should know.
         geometry_matters: Whether a load into another geometry is warned of.
+        source: What the user called it; empty if it was read by its path.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class WeightFile:
     adapted: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     geometry_matters: bool = False
+    source: str = ""
 
 
 def read_weight_file(path: str | Path, *, declared: str | None = None) -> WeightFile:
