@@ -7,32 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxlift.core.architecture import Norm
+from voxlift.core.architecture import Convolution, Norm
 from voxlift.core.errors import ConfigError
 from voxlift.core.types import Triple
+from voxlift.lifting.acs import ACSConv, same_padding
+from voxlift.lifting.conv3d import Conv3d as Conv3d
 
-
-class Conv3d(nn.Conv3d):
-    """A 3D convolution that keeps out of what oneDNN gets wrong on a CPU.
-
-    Where an axis of the volume is shorter than the kernel, or as long and strided, the weight
-    gradient of torch 2.13 on CPUs with AVX512 can be NaN, or finite and wrong many times over, or
-    the process crashes for writing beyond its memory: in bf16 often, in fp32 under some strides.
-    With the padding written out it is right; such volumes are small, so that costs next to nothing.
-    """
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """Convolve."""
-        axes = zip(volume.shape[2:], self.kernel_size, self.stride, strict=True)
-        if volume.device.type != "cpu" or all(
-            length > kernel or (length == kernel and stride == 1) for length, kernel, stride in axes
-        ):
-            return super().forward(volume)
-        padded = functional.pad(volume, self._reversed_padding_repeated_twice)
-        return functional.conv3d(
-            padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
-        )
-
+Convolver = nn.Conv2d | nn.Conv3d | ACSConv
 
 CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
 BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
@@ -47,13 +28,39 @@ MAX_POOLS = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
 
 def convolution(
-    ndim: int, in_channels: int, out_channels: int, kernel: int
-) -> nn.Conv2d | nn.Conv3d:
-    """Make a bias-free "same" convolution of stride 1; `set_steps` gives it another geometry."""
+    ndim: int, in_channels: int, out_channels: int, kernel: int, kind: Convolution = "full"
+) -> Convolver:
+    """Make a bias-free "same" convolution of stride 1; `set_steps` gives it another geometry.
+
+    Args:
+        ndim: 2 or 3.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: Edge of the kernel in voxels, odd.
+        kind: In 3D: kernels of k^3; those of a 2D network, split over the three planes; or 1xkxk.
+
+    Raises:
+        ConfigError: If a 2D network shall have another kind of kernels than full ones.
+    """
+    if kind != "full" and ndim != 3:
+        raise ConfigError(
+            f"Kernels of the kind {kind!r} are made for volumes; a network with ndim={ndim} has "
+            "'full' ones."
+        )
+    if kind == "acs":
+        return ACSConv(in_channels, out_channels, kernel, bias=False)
+    if kind == "planar":
+        return Conv3d(
+            in_channels,
+            out_channels,
+            (1, kernel, kernel),
+            padding=(0, kernel // 2, kernel // 2),
+            bias=False,
+        )
     return CONVOLUTIONS[ndim](in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
 
 
-def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple = (1, 1, 1)) -> None:
+def set_steps(conv: Convolver, *, stride: Triple, dilation: Triple = (1, 1, 1)) -> None:
     """Change how far a convolution steps. Its weight is not touched.
 
     Args:
@@ -61,6 +68,10 @@ def set_steps(conv: nn.Conv2d | nn.Conv3d, *, stride: Triple, dilation: Triple =
         stride: (depth, height, width); a 2D convolution takes the last two.
         dilation: (depth, height, width), likewise.
     """
+    if isinstance(conv, ACSConv):
+        conv.stride, conv.dilation = stride, dilation
+        conv.padding = same_padding(conv.kernel_size, dilation)
+        return
     ndim = len(conv.kernel_size)
     conv.stride = _last(stride, ndim)
     conv.dilation = _last(dilation, ndim)
@@ -76,10 +87,19 @@ def subsample(volume: Tensor, *, stride: Triple) -> Tensor:
     return volume[(*every, *(slice(None, None, step) for step in steps))]
 
 
-def max_pool(volume: Tensor, *, stride: Triple) -> Tensor:
-    """Max-pool with kernel 3 and padding 1."""
+def max_pool(volume: Tensor, *, stride: Triple, across_slices: bool = True) -> Tensor:
+    """Max-pool with kernel 3 and padding 1.
+
+    Args:
+        volume: Volume or image.
+        stride: (depth, height, width); an image takes the last two.
+        across_slices: Whether the window is three slices deep; else it is one.
+    """
     ndim = volume.ndim - 2
-    return MAX_POOLS[ndim](volume, kernel_size=3, stride=_last(stride, ndim), padding=1)
+    reach: Triple = (1 if across_slices else 0, 1, 1)
+    padding = _last(reach, ndim)
+    kernel = [2 * p + 1 for p in padding]
+    return MAX_POOLS[ndim](volume, kernel, _last(stride, ndim), padding)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -137,7 +157,7 @@ def num_groups(channels: int) -> int:
 def initialize(module: nn.Module) -> None:
     """Give every convolution He's normal init, scaled by the fan-out; norms start as identity."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+        if isinstance(layer, Convolver):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -20,6 +20,7 @@ from voxlift.lifting.fold import folded_conv3d
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.layers import (
+    Convolver,
     convolution,
     initialize,
     max_pool,
@@ -41,10 +42,10 @@ class BasicBlock(nn.Module):
 
     def __init__(self, architecture: Architecture, in_channels: int, channels: int) -> None:
         super().__init__()
-        ndim, norm = architecture.ndim, architecture.norm
-        self.conv1 = convolution(ndim, in_channels, channels, 3)
+        ndim, norm, kind = architecture.ndim, architecture.norm, architecture.convolution
+        self.conv1 = convolution(ndim, in_channels, channels, 3, kind)
         self.norm1 = normalization(norm, ndim, channels)
-        self.conv2 = convolution(ndim, channels, channels, 3)
+        self.conv2 = convolution(ndim, channels, channels, 3, kind)
         self.norm2 = normalization(norm, ndim, channels)
         self.downsample = _projection(architecture, in_channels, channels)
         self.stride: Triple = ONES
@@ -75,13 +76,13 @@ class Bottleneck(nn.Module):
 
     def __init__(self, architecture: Architecture, in_channels: int, channels: int) -> None:
         super().__init__()
-        ndim, norm = architecture.ndim, architecture.norm
+        ndim, norm, kind = architecture.ndim, architecture.norm, architecture.convolution
         out_channels = channels * self.expansion
-        self.conv1 = convolution(ndim, in_channels, channels, 1)
+        self.conv1 = convolution(ndim, in_channels, channels, 1, kind)
         self.norm1 = normalization(norm, ndim, channels)
-        self.conv2 = convolution(ndim, channels, channels, 3)
+        self.conv2 = convolution(ndim, channels, channels, 3, kind)
         self.norm2 = normalization(norm, ndim, channels)
-        self.conv3 = convolution(ndim, channels, out_channels, 1)
+        self.conv3 = convolution(ndim, channels, out_channels, 1, kind)
         self.norm3 = normalization(norm, ndim, out_channels)
         self.downsample = _projection(architecture, in_channels, out_channels)
         self.stride: Triple = ONES
@@ -113,7 +114,7 @@ def _projection_of(
     architecture: Architecture, in_channels: int, out_channels: int
 ) -> nn.Sequential:
     return nn.Sequential(
-        convolution(architecture.ndim, in_channels, out_channels, 1),
+        convolution(architecture.ndim, in_channels, out_channels, 1, architecture.convolution),
         normalization(architecture.norm, architecture.ndim, out_channels),
     )
 
@@ -121,7 +122,7 @@ def _projection_of(
 def _set_shortcut_steps(downsample: nn.Sequential | None, stride: Triple) -> None:
     if downsample is not None:
         conv = downsample[0]
-        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        assert isinstance(conv, Convolver)
         set_steps(conv, stride=stride)
 
 
@@ -189,7 +190,11 @@ class ResNet(Encoder):
         self.checkpointing = checkpointing
         width = architecture.width
         self.conv1 = convolution(
-            architecture.ndim, architecture.in_channels, width, architecture.stem_kernel
+            architecture.ndim,
+            architecture.in_channels,
+            width,
+            architecture.stem_kernel,
+            architecture.convolution,
         )
         self.norm1 = normalization(architecture.norm, architecture.ndim, width)
         channels = [width, *(width * 2**i * block.expansion for i in range(4))]
@@ -241,7 +246,11 @@ class ResNet(Encoder):
         out = functional.relu(self.norm1(self._stem(volume)), inplace=True)
         maps = [out]
         if self.geometry.pool_stride is not None:
-            out = max_pool(out, stride=self.geometry.pool_stride)
+            out = max_pool(
+                out,
+                stride=self.geometry.pool_stride,
+                across_slices=self.architecture.convolution != "planar",
+            )
         for stage in self.stages:
             for block in stage:
                 out = self._run(block, out)
@@ -264,7 +273,10 @@ class ResNet(Encoder):
         return stem.contiguous(memory_format=self._memory_format)
 
     def _thin_axis(self, volume: Tensor) -> int | None:
-        if self.architecture.ndim != 3 or self.architecture.in_channels != 1:
+        architecture = self.architecture
+        if architecture.ndim != 3 or architecture.in_channels != 1:
+            return None
+        if architecture.convolution == "acs":
             return None
         for axis, length in enumerate(volume.shape[2:]):
             if length <= NUM_SLICES and self.geometry.stem_stride[axis] == 1:
