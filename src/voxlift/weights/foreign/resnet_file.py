@@ -1,0 +1,83 @@
+"""The parts of a file that holds a foreign ResNet: its backbone, and what stands beside it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from voxlift.weights.container import Container
+from voxlift.weights.foreign.names import split_prefix, strip_prefixes
+from voxlift.weights.foreign.resnet_names import is_resnet
+
+WRAPPERS = ("module.", "_orig_mod.")
+BACKBONE = "backbone."
+HEADS = ("fc.", "head.", "conv_seg.")
+"""What bare files hold beside the backbone."""
+
+DETECTOR = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.", "bbox_roi_extractor.")
+SEGMENTER = ("decode_head.", "auxiliary_head.", "conv_seg.")
+TRAINING_STATE = ("optimizer", "lr_scheduler", "scheduler", "scaler")
+
+
+@dataclass(frozen=True)
+class ResNetFile:
+    """A file that holds a foreign ResNet.
+
+    Args:
+        tensors: Of the backbone, by names without prefixes.
+        ignored: Everything else by the names of the file, and why it is of no use.
+        chain: Prefixes of the wrappers around the whole network, such as `module.`.
+        in_backbone: Whether the network stood under `backbone.`, beside other parts.
+        has_fc: Whether a classifier `fc` stands beside it.
+    """
+
+    tensors: dict[str, Tensor]
+    ignored: dict[str, str]
+    chain: str
+    in_backbone: bool
+    has_fc: bool
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+        return self.tensors["conv1.weight"].shape[1]
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether the network was saved in the wrapper for several GPUs."""
+        return "module." in self.chain
+
+    @property
+    def has_group_norm(self) -> bool:
+        """Whether the norms are group norms."""
+        return "gn1.weight" in self.tensors
+
+
+def open_resnet(container: Container) -> ResNetFile | None:
+    """Find the ResNet for volumes in a file; None if there is none."""
+    tensors, chain = strip_prefixes(container.tensors, WRAPPERS)
+    below, others = split_prefix(tensors, BACKBONE)
+    in_backbone = is_resnet(below)
+    if in_backbone:
+        backbone = below
+    else:
+        others = {name: t for name, t in tensors.items() if name.startswith(HEADS)}
+        backbone = {name: t for name, t in tensors.items() if name not in others}
+    if not is_resnet(backbone):
+        return None
+    ignored = {chain + name: _reason(name, tensor) for name, tensor in others.items()}
+    ignored |= {
+        name: "state of the training, not of the network"
+        for name in TRAINING_STATE
+        if name in container.extras
+    }
+    return ResNetFile(backbone, ignored, chain, in_backbone, has_fc="fc.weight" in others)
+
+
+def _reason(name: str, tensor: Tensor) -> str:
+    if name in ("fc.weight", "head.fc.weight", "fc.bias", "head.fc.bias"):
+        return f"classifier of the file's {tensor.shape[0]} classes, of no use for others"
+    if name.startswith(DETECTOR):
+        return "part of the file's detector, of which only the backbone is used"
+    if name.startswith(SEGMENTER):
+        return "head of the file's segmenter, of which only the backbone is used"
+    return "outside the file's backbone, which alone is used"

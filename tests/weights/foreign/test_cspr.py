@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from voxlift.core.errors import WeightsError
+from voxlift.core.geometry import named_geometry
+from voxlift.nets.factory import create_backbone
+from voxlift.weights.container import Container
+from voxlift.weights.file import WeightFile
+from voxlift.weights.foreign.cspr import CsprFormat
+from voxlift.weights.foreign.kinetics import KineticsFormat
+from voxlift.weights.foreign.medicalnet import MedicalNetFormat
+from voxlift.weights.load import load_weights
+
+Maker = Callable[..., Any]
+Translated = Callable[[Any, Container], WeightFile]
+NATIVE: dict[str, Any] = {
+    "stem_stride": (1, 2, 2),
+    "pool_stride": (1, 2, 2),
+    "stage_strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
+}
+OTHERS = (MedicalNetFormat(), KineticsFormat())
+KNOWN = CsprFormat()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"blocks": (2, 2, 2, 2)},
+        {"blocks": (2, 2, 2, 2), "project_first": True},
+        {"blocks": (2, 2, 2, 2), "norm": "gn", "width": 32},
+        {"blocks": (3, 4, 6, 3), "bottleneck": True},
+    ],
+    ids=["published", "older", "group norm", "bottlenecks"],
+)
+def test_ours_computes_what_theirs_does(
+    make_their_resnet: Maker, make_container: Maker, translated: Translated, options: Any
+) -> None:
+    theirs = make_their_resnet(**NATIVE, **options)
+    file = translated(KNOWN, make_container(theirs.state_dict(), extras={"meta": {}}))
+    assert file.header.geometry == named_geometry("pretrain")
+    ours = create_backbone(file.header.architecture.name, weights=file).double().eval()
+    report = load_weights(ours, file)
+    assert (report.missing, report.unused, report.coverage) == ({}, {}, 1.0)
+    volume = torch.randn(2, 1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        for found, expected in zip(ours(volume), theirs(volume), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_marks_of_the_authors_files(make_their_resnet: Maker, make_container: Maker) -> None:
+    state = make_their_resnet().state_dict()
+    groups = make_their_resnet(norm="gn", width=32).state_dict()
+    marked = [
+        make_container(state, prefix="backbone."),
+        make_container(state, prefix="module.backbone."),
+        make_container(state, extras={"meta": {"epoch": 100}}),
+        make_container(state, sha256="5ff2ecb7" + "0" * 56),
+        make_container(groups),
+        make_container(groups, prefix="module."),
+    ]
+    for container in marked:
+        assert KNOWN.recognises(container)
+        assert not any(other.recognises(container) for other in OTHERS)
+
+
+def test_a_bare_file_has_to_be_declared(make_their_resnet: Maker, make_container: Maker) -> None:
+    bare = make_container(make_their_resnet().state_dict())
+    assert KNOWN.recognises(bare)
+    assert OTHERS[0].recognises(bare)
+    assert KNOWN.translate(bare).header.geometry == named_geometry("pretrain")
+    assert OTHERS[0].translate(bare).header.geometry == named_geometry("medicalnet")
+    assert OTHERS[1].translate(bare).header.geometry.stem_stride == (1, 2, 2)
+    assert not KNOWN.recognises(make_container({"a": torch.ones(1)}))
+
+
+def test_what_stands_beside_the_backbone_is_named(
+    make_their_resnet: Maker, make_container: Maker
+) -> None:
+    state = {f"backbone.{n}": t for n, t in make_their_resnet().state_dict().items()}
+    others = {
+        "head.fc.weight": torch.zeros(1000, 32),
+        "head.fc.bias": torch.zeros(1000),
+        "neck.lateral_convs.0.conv.weight": torch.zeros(1),
+        "rpn_head.rpn_conv.weight": torch.zeros(1),
+        "decode_head.conv_seg.weight": torch.zeros(1),
+        "ema_backbone_conv1_weight": torch.zeros(1),
+    }
+    container = make_container({**state, **others}, extras={"optimizer": {}, "meta": {}})
+    translation = KNOWN.translate(container)
+    assert translation.ignored.keys() == {*others, "optimizer"}
+    assert "the file's 1000 classes" in translation.ignored["head.fc.weight"]
+    assert "detector" in translation.ignored["neck.lateral_convs.0.conv.weight"]
+    assert "segmenter" in translation.ignored["decode_head.conv_seg.weight"]
+    assert "training" in translation.ignored["optimizer"]
+    assert "conv1.weight" in translation.tensors
+    preprocessing = translation.header.preprocessing
+    assert preprocessing is not None
+    assert (preprocessing.mean, preprocessing.std, preprocessing.unit) == (114.495, 57.63, "0-255")
+    bare = make_container({**make_their_resnet().state_dict(), "fc.weight": torch.zeros(9, 32)})
+    assert list(KNOWN.translate(bare).ignored) == ["fc.weight"]
+
+
+def test_the_older_downsample_is_told_of(make_their_resnet: Maker, make_container: Maker) -> None:
+    older = make_container(make_their_resnet(project_first=True).state_dict(), prefix="backbone.")
+    translation = KNOWN.translate(older)
+    assert translation.header.architecture.project_first
+    assert "projects its shortcut too" in translation.notes[0]
+
+
+def test_a_declared_file_of_another_kind_is_refused(make_container: Maker) -> None:
+    with pytest.raises(WeightsError, match="holds no 3D ResNet as CSPR saves it"):
+        KNOWN.translate(make_container({"backbone.conv1_custom.weight": torch.ones(1)}))
