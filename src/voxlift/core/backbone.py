@@ -6,7 +6,6 @@ from torch import Tensor
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.geometry import Geometry
-from voxlift.core.types import Triple
 
 
 @runtime_checkable
@@ -30,8 +29,8 @@ class Backbone(Protocol):
         """Channels of each feature map."""
 
     @property
-    def strides(self) -> tuple[Triple, ...]:
-        """Stride of each feature map relative to the input."""
+    def strides(self) -> tuple[tuple[int, ...], ...]:
+        """Stride of each feature map relative to the input, (height, width) if it is a plane."""
 
     def __call__(self, volume: Tensor) -> list[Tensor]:
         """Compute the feature maps."""

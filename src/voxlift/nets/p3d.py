@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import ONES, Geometry, named_geometry
 from voxlift.core.types import Triple
@@ -212,8 +212,8 @@ class P3D(Encoder):
         arXiv 2012.08770, section 2; P3D is of arXiv 1711.10305.
     """
 
-    default_norm: ClassVar[Norm] = "group"
     follows_data: ClassVar[bool] = True
+    defaults: ClassVar[Mapping[str, object]] = {"norm": "group"}
     layouts: ClassVar[Mapping[str, Layout]] = P3DS
 
     def __init__(
