@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
@@ -91,6 +92,9 @@ class Encoder(nn.Module, ABC):
             DataError: If the volume has another number of dimensions or channels than the
                 architecture, or is too small for the geometry.
         """
+        if torch.compiler.is_exporting():
+            # A check of the traced size would bind the exported program to sizes like it.
+            return
         expected = self.architecture
         if volume.ndim != expected.ndim + 2 or volume.shape[1] != expected.in_channels:
             axes = "depth, height, width" if expected.ndim == 3 else "height, width"
