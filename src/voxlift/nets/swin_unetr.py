@@ -1,0 +1,181 @@
+"""Swin transformers of MONAI as encoders: the transformer alone, or with Swin UNETR's convolutions.
+
+Every size is taken: MONAI pads each layer's input where it has to, so that a map has
+`ceil(size / stride)` voxels. Where the size is a multiple of 32 the maps are those that MONAI's
+Swin UNETR hands to its decoder.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.errors import DataError
+from voxlift.core.geometry import ALL, ONES, Geometry
+from voxlift.nets.monai_encoder import MonaiEncoder
+
+SWINS = ("swin", "swin_v2")
+SWIN_UNETRS = ("swinunetr", "swinunetr_v2")
+POSITION_INDEX = "relative_position_index"
+
+
+class Swin(MonaiEncoder):
+    """A shifted-window transformer of four stages, with five feature maps.
+
+    Each map is normalised over its channels, without parameters, as Swin UNETR takes it. `swin_v2`
+    has a residual block of convolutions before each stage.
+
+    Args:
+        architecture: What shapes the tensors; its width is MONAI's `feature_size`. Its stem is a
+            layer of patches of 2^3 voxels, whatever `stem_kernel` says.
+        geometry: The network's own; it has no other.
+        zero_init_residual: Refused.
+        checkpointing: Recompute the transformer's blocks in the backward pass.
+
+    Shape:
+        `(batch, in_channels, depth, height, width)` -> five maps of strides 2, 4, 8, 16 and 32,
+        with 1, 2, 4, 8 and 16 times the width as channels.
+
+    Raises:
+        ConfigError: For an architecture, a geometry or an option that the network does not have.
+
+    Source:
+        Swin UNETR, arXiv 2201.01266, and Swin UNETR V2 (MICCAI 2023), in MONAI's layers.
+    """
+
+    input_layers: ClassVar[tuple[str, ...]] = ("swinViT.patch_embed.proj",)
+    defaults: ClassVar[Mapping[str, object]] = {"width": 48, "norm": "instance", "stem_kernel": 3}
+    names: ClassVar[tuple[str, ...]] = SWINS
+    norms: ClassVar[tuple[Norm, ...]] = ("instance",)
+    width_factor: ClassVar[int] = 12
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        geometry: Geometry,
+        *,
+        zero_init_residual: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(architecture, zero_init_residual=zero_init_residual)
+        self.take_layers(_swin_unetr(architecture, checkpointing=checkpointing))
+        self.out_channels = self.channels(architecture.width)
+        self.finish(geometry)
+
+    def take_layers(self, network: Any) -> None:
+        """Keep what is used of MONAI's Swin UNETR."""
+        self.swinViT: nn.Module = network.swinViT
+        for module in list(self.swinViT.modules()):
+            if hasattr(module, POSITION_INDEX):
+                # It follows from the size of the window, and takes a tenth of a weight file.
+                index = getattr(module, POSITION_INDEX)
+                module.register_buffer(POSITION_INDEX, index, persistent=False)
+
+    @staticmethod
+    def channels(width: int) -> tuple[int, ...]:
+        """Channels of each map."""
+        return tuple(width * 2**i for i in range(5))
+
+    @classmethod
+    def default_geometry(cls, architecture: Architecture) -> Geometry:
+        """Patches of 2^3 voxels, merged by twos four times."""
+        del architecture
+        return Geometry(stem_stride=ALL, stage_strides=(ALL,) * 4)
+
+    def encode(self, volume: Tensor) -> list[Tensor]:
+        """Compute the five maps."""
+        maps: list[Tensor] = self.swinViT(volume, True)  # noqa: FBT003 - MONAI's own signature
+        return maps
+
+
+class SwinUNETREncoder(Swin):
+    """What Swin UNETR hands to its decoder: the transformer's maps, behind residual blocks.
+
+    The map of stride 16 comes from the transformer itself, as in MONAI; the other five have passed
+    a block of convolutions, and the first of them sees the input at full resolution.
+
+    Args:
+        architecture: What shapes the tensors; its width is MONAI's `feature_size`.
+        geometry: The network's own; it has no other.
+        zero_init_residual: Refused.
+        checkpointing: Recompute the transformer's blocks in the backward pass.
+
+    Shape:
+        `(batch, in_channels, depth, height, width)` -> six maps of strides 1, 2, 4, 8, 16 and 32,
+        with 1, 1, 2, 4, 8 and 16 times the width as channels.
+
+    Raises:
+        ConfigError: For an architecture, a geometry or an option that the network does not have.
+
+    Source:
+        Swin UNETR, arXiv 2201.01266, and Swin UNETR V2 (MICCAI 2023), in MONAI's layers.
+    """
+
+    input_layers: ClassVar[tuple[str, ...]] = (
+        *Swin.input_layers,
+        "encoder1.layer.conv1.conv",
+        "encoder1.layer.conv3.conv",
+    )
+    names: ClassVar[tuple[str, ...]] = SWIN_UNETRS
+
+    def take_layers(self, network: Any) -> None:
+        """Keep the transformer and the five blocks behind it."""
+        super().take_layers(network)
+        self.encoder1: nn.Module = network.encoder1
+        self.encoder2: nn.Module = network.encoder2
+        self.encoder3: nn.Module = network.encoder3
+        self.encoder4: nn.Module = network.encoder4
+        self.encoder10: nn.Module = network.encoder10
+
+    @staticmethod
+    def channels(width: int) -> tuple[int, ...]:
+        """Channels of each map."""
+        return (width, *(width * 2**i for i in range(4)), width * 16)
+
+    @classmethod
+    def default_geometry(cls, architecture: Architecture) -> Geometry:
+        """A first map at full resolution, and five halvings."""
+        del architecture
+        return Geometry(stem_stride=ONES, stage_strides=(ALL,) * 5)
+
+    def check_input(self, volume: Tensor) -> None:
+        """Refuse what the network cannot take.
+
+        Raises:
+            DataError: As every backbone, and if a single voxel is left of the coarsest map.
+        """
+        super().check_input(volume)
+        if max(volume.shape[2:]) <= 32:
+            raise DataError(
+                f"Of a volume of {tuple(volume.shape[2:])} voxels {self.architecture.name} leaves "
+                "one voxel in its coarsest map, which instance norm cannot normalise. At least one "
+                "axis has to be longer than 32 voxels: pad the volume, or take "
+                f"{self.architecture.name.replace('swinunetr', 'swin')}, which has no norm there."
+            )
+
+    def encode(self, volume: Tensor) -> list[Tensor]:
+        """Compute the six maps."""
+        hidden = super().encode(volume)
+        return [
+            self.encoder1(volume),
+            self.encoder2(hidden[0]),
+            self.encoder3(hidden[1]),
+            self.encoder4(hidden[2]),
+            hidden[3],
+            self.encoder10(hidden[4]),
+        ]
+
+
+def _swin_unetr(architecture: Architecture, *, checkpointing: bool) -> Any:
+    """Make MONAI's whole network: it knows best what its parts are made with."""
+    from monai.networks.nets import SwinUNETR
+
+    return SwinUNETR(
+        in_channels=architecture.in_channels,
+        out_channels=1,
+        feature_size=architecture.width,
+        norm_name="instance",
+        use_checkpoint=checkpointing,
+        use_v2=architecture.name.endswith("_v2"),
+    )
