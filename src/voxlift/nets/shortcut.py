@@ -15,8 +15,15 @@ def projection(
     """Make the type B shortcut where the channels change; type A needs no parameters."""
     if in_channels == out_channels or architecture.shortcut == "A":
         return None
+    return always_projection(architecture, in_channels, out_channels)
+
+
+def always_projection(
+    architecture: Architecture, in_channels: int, out_channels: int
+) -> nn.Sequential:
+    """Make a projection, whether the channels change or not."""
     return nn.Sequential(
-        convolution(architecture.ndim, in_channels, out_channels, 1),
+        convolution(architecture.ndim, in_channels, out_channels, 1, architecture.convolution),
         normalization(architecture.norm, architecture.ndim, out_channels),
     )
 
