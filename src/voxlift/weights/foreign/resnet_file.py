@@ -7,6 +7,7 @@ from torch import Tensor
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.names import split_prefix, strip_prefixes
 from voxlift.weights.foreign.resnet_names import is_resnet
+from voxlift.weights.foreign.training_state import training_state
 
 WRAPPERS = ("module.", "_orig_mod.")
 BACKBONE = "backbone."
@@ -15,7 +16,6 @@ HEADS = ("fc.", "head.", "conv_seg.")
 
 DETECTOR = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.", "bbox_roi_extractor.")
 SEGMENTER = ("decode_head.", "auxiliary_head.", "conv_seg.")
-TRAINING_STATE = ("optimizer", "lr_scheduler", "scheduler", "scaler")
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,7 @@ def open_resnet(container: Container) -> ResNetFile | None:
     if not is_resnet(backbone):
         return None
     ignored = {chain + name: _reason(name, tensor) for name, tensor in others.items()}
-    ignored |= {
-        name: "state of the training, not of the network"
-        for name in TRAINING_STATE
-        if name in container.extras
-    }
+    ignored |= training_state(container.extras)
     return ResNetFile(backbone, ignored, chain, in_backbone, has_fc="fc.weight" in others)
 
 
