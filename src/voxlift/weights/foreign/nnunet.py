@@ -168,8 +168,8 @@ def find_strides(
         "the plan in the file does not fit its tensors" if plan.strides else "the file has no plan"
     )
     note = (
-        f"strides were inferred as 2 on all axes for every stage behind the first, for {why}; if "
-        "the network was trained with others, give an explicit Geometry"
+        f"strides were inferred, as 2 on all axes where a stage strides or may do so, for {why}; "
+        "if the network was trained with others, give an explicit Geometry"
     )
     return inferred, [note]
 

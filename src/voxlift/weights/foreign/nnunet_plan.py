@@ -119,13 +119,14 @@ def _plan(
     configuration: Mapping[str, object],
 ) -> NnunetPlan:
     """Add to what is known of the network what both projects say of the data."""
+    order = _integers(plan.get("transpose_forward")) or ()
     masks = configuration.get("use_mask_for_norm")
     return NnunetPlan(
         network=network,
         encoder_key=encoder_key,
         options=options,
         strides=strides,
-        axis_order=_integers(plan.get("transpose_forward")),
+        axis_order=order if sorted(order) == [0, 1, 2] else None,
         spacing_mm=_numbers(configuration.get("spacing")),
         normalization=tuple(map(str, _list(configuration.get("normalization_schemes")) or ())),
         inside_mask=any(_list(masks) or [masks]),
