@@ -100,11 +100,11 @@ class Trap:
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     trap = tmp_path / "sprung"
     plain = write(tmp_path / "old.pth", pickle.dumps(Trap(trap), protocol=2))
-    with pytest.raises(WeightsError, match=r"pickled .*are refused"):
+    with pytest.raises(WeightsError, match=r"pickled file, but none of torch\.save"):
         read_container(plain)
     zipped = tmp_path / "new.safetensors"
     torch.save({"a": Trap(trap)}, zipped)
-    with pytest.raises(WeightsError, match="could not be read safely"):
+    with pytest.raises(WeightsError, match="asks for more than tensors"):
         read_container(zipped)
     assert not trap.exists()
 

@@ -1,7 +1,8 @@
 """The outer shell of a weight file: is it whole, is it safe to read, what tensors does it hold.
 
-Only safetensors is read: it holds numbers and text and can run nothing. Everything that a damaged
-or hostile file could do is checked before its tensors are touched.
+A safetensors file holds numbers and text and can run nothing; a pickled file of `torch.save` is
+read in a way that lets it run nothing. Everything that a damaged or hostile file could do is
+checked before its tensors are touched.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from voxlift.core.errors import WeightsError
-from voxlift.weights.digest import file_sha256
+from voxlift.weights.digest import check_published_hash, file_sha256
+from voxlift.weights.file_kind import describe_file, is_torch_file
 from voxlift.weights.pickled import read_pickled
-
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 MAX_HEADER_BYTES = 16 * 1024**2
 """More than any network needs to list its tensors; a longer header is an attack or no header."""
@@ -33,15 +33,8 @@ DTYPES = (
     torch.bool,
 )
 
-OTHER_FILES: tuple[tuple[bytes, str], ...] = (
-    (b"PK\x03\x04", "a zip archive, most likely a pickled file of torch.save"),
-    (b"\x80\x02", "a pickled file, most likely of an old torch.save"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x89HDF", "an HDF5 file, most likely of Keras"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file that it points to"),
-    (b"<", "a web page or XML, not the file that was asked for"),
-)
-"""How files begin that people hand over by mistake, and what they are."""
+START_BYTES = 512
+"""As many as tell what a file is."""
 
 
 @dataclass(frozen=True)
@@ -65,50 +58,43 @@ class Container:
     extras: dict[str, object] = field(default_factory=dict)
 
 
-def read_container(path: str | Path) -> Container:
-    """Read every tensor of a safetensors file, or say why it cannot be trusted.
+def read_container(path: str | Path, *, allow_code: bool = False) -> Container:
+    """Read every tensor of a safetensors file or one of `torch.save`, or say why not.
+
+    Which of the two it is, its first bytes tell, never its name.
+
+    Args:
+        path: The file.
+        allow_code: Whether a pickled file that cannot be read otherwise may run the code that it
+            asks for, after a warning. Only for files whose maker you trust.
 
     Raises:
         WeightsError: If the file is missing, unreadable, cut off, of another format, has an
-            oversized header, or holds NaN or infinite numbers.
+            oversized header, asks for code, is not the one that its name promises by a hash, or
+            holds NaN or infinite numbers.
     """
-    pickled = _find_pickled(path)
-    if pickled is not None:
-        found = read_pickled(pickled)
-        for name, tensor in found.tensors.items():
-            check_numbers(name, tensor, where=str(pickled))
-        return Container(
-            pickled,
-            file_sha256(pickled),
-            found.tensors,
-            wrapper=found.wrapper,
-            extras=found.extras,
-        )
-    path = check_container(path)
+    path, start, _ = _look(path)
+    pickled = is_torch_file(start)
+    if not pickled:
+        check_container(path)
     try:
         sha256 = file_sha256(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_published_hash(path, sha256)
+        if pickled:
+            found = read_pickled(path, allow_code=allow_code)
+            container = Container(
+                path, sha256, found.tensors, wrapper=found.wrapper, extras=found.extras
+            )
+        else:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                metadata = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            container = Container(path, sha256, tensors, metadata)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
-    for name, tensor in tensors.items():
+    for name, tensor in container.tensors.items():
         check_numbers(name, tensor, where=str(path))
-    return Container(path, sha256, tensors, metadata)
-
-
-def _find_pickled(path: str | Path) -> Path | None:
-    path = Path(path).expanduser()
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(16)
-    except OSError:
-        return None
-    if start.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
-        return path
-    return None
+    return container
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -135,21 +121,7 @@ def check_container(path: str | Path) -> Path:
         WeightsError: If the file is missing, unreadable, cut off, of another format, or has an
             oversized header.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        inside = path / "model.safetensors"
-        hint = f"did you mean {inside}?" if inside.is_file() else "name the file itself."
-        raise WeightsError(f"{path} is a folder, not a weight file; {hint}")
-    if not path.is_file():
-        raise WeightsError(f"{path} does not exist or is no ordinary file. Check the path.")
-    try:
-        num_bytes = path.stat().st_size
-        with path.open("rb") as stream:
-            start = stream.read(32)
-    except OSError as error:
-        raise WeightsError(
-            f"{path} could not be read: {error.strerror or error}. Check its permissions."
-        ) from error
+    path, start, num_bytes = _look(path)
     if num_bytes < 9 or start[8:9] != b"{":
         raise WeightsError(_not_ours(path, start))
     header_bytes = int.from_bytes(start[:8], "little")
@@ -165,6 +137,26 @@ def check_container(path: str | Path) -> Path:
             f"has {num_bytes:,}. Copy or fetch it again."
         )
     return path
+
+
+def _look(path: str | Path) -> tuple[Path, bytes, int]:
+    """Find a file, its first bytes and its size."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        inside = path / "model.safetensors"
+        hint = f"did you mean {inside}?" if inside.is_file() else "name the file itself."
+        raise WeightsError(f"{path} is a folder, not a weight file; {hint}")
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist or is no ordinary file. Check the path.")
+    try:
+        num_bytes = path.stat().st_size
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} could not be read: {error.strerror or error}. Check its permissions."
+        ) from error
+    return path, start, num_bytes
 
 
 def check_numbers(name: str, tensor: Tensor, *, where: str) -> None:
@@ -188,14 +180,10 @@ def check_numbers(name: str, tensor: Tensor, *, where: str) -> None:
 
 
 def _not_ours(path: Path, start: bytes) -> str:
-    what = next(
-        (what for magic, what in OTHER_FILES if start.startswith(magic)),
-        "no safetensors file: its header is missing" if start else "an empty file",
-    )
     return (
-        f"{path} is {what}. Voxlift reads weights from .safetensors files that hold its header "
-        "(save_weights writes them). Pickled files (.pt, .pth, .ckpt) can run code when they are "
-        "opened and are refused; the layouts of other projects are not read yet."
+        f"{path} is {describe_file(path, start)}. Expected a .safetensors file with a header, such "
+        "as save_weights writes, or for other projects' weights a file of torch.save (.pth, .pt, "
+        ".ckpt), which is read as far as it can run no code."
     )
 
 

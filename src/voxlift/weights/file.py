@@ -46,18 +46,22 @@ class WeightFile:
     source: str = ""
 
 
-def read_weight_file(path: str | Path, *, declared: str | None = None) -> WeightFile:
+def read_weight_file(
+    path: str | Path, *, declared: str | None = None, allow_code: bool = False
+) -> WeightFile:
     """Read a weight file of any known format.
 
     Args:
         path: The file.
         declared: The format that the caller declares it to have; None goes by the fingerprint.
+        allow_code: Whether a pickled file that cannot be read otherwise may run the code that it
+            asks for, after a warning. Only for files whose maker you trust.
 
     Raises:
         WeightsError: If the file is missing, damaged, of an unknown format, or holds NaN or
             infinite numbers.
     """
-    container = read_container(path)
+    container = read_container(path, allow_code=allow_code)
     name = declared or recognise(container)
     translation = FORMATS[name].translate(container)
     return WeightFile(

@@ -1,4 +1,4 @@
-"""Plain stand-ins for what checkpoints hold beside tensors, and plain copies of it.
+"""Plain stand-ins for what checkpoints hold beside tensors.
 
 Where a pickle asks for one of `HARMLESS`, it is given a stand-in from this file and never the real
 thing: NumPy's own classes trust the bytes that they are built from.
@@ -8,11 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from torch import Tensor
 
-MAX_ITEMS = 20_000
-MAX_DEPTH = 20
-MAX_TEXT = 100_000
 MAX_LISTED = 256
 NUMBERS = re.compile(r"[biuf][1248]")
 
@@ -22,9 +18,11 @@ Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 class PlainDtype:
     """Stands in for `numpy.dtype`."""
 
+    name = ""
+    order = "<"
+
     def __init__(self, name: object = "", *_: object) -> None:
-        self.name = str(name)
-        self.order = "<"
+        self.name = name if isinstance(name, str) else ""
 
     def __setstate__(self, state: object) -> None:
         """Keep the byte order, the only part of the state that numbers have."""
@@ -34,39 +32,49 @@ class PlainDtype:
     def numbers(self, data: object) -> list[Plain]:
         """Read numbers; none if these are bytes of another kind."""
         if isinstance(data, str):
-            data = data.encode("latin1")
+            data = data.encode("latin1", "replace")
         if not isinstance(data, bytes) or not NUMBERS.fullmatch(self.name):
             return []
-        dtype = np.dtype(self.order + self.name)
-        values: list[Plain] = np.frombuffer(
-            data[: len(data) // dtype.itemsize * dtype.itemsize], dtype
-        ).tolist()
+        item_bytes = int(self.name[1:])
+        if len(data) % item_bytes or self.name in ("b2", "b4", "b8", "f1"):
+            return []
+        values: list[Plain] = np.frombuffer(data, self.order + self.name).tolist()
         return values
 
 
 class PlainArray:
     """Stands in for `numpy.ndarray`."""
 
+    values: tuple[Plain, ...] = ()
+    text = "an array"
+
     def __init__(self, *_: object) -> None:
-        self.values: list[Plain] = []
-        self.text = "an array"
+        pass
 
     def __setstate__(self, state: object) -> None:
         """Keep the numbers of a short array, and of others what they are."""
         if not isinstance(state, tuple) or len(state) != 5:
             return
         _, shape, dtype, _, data = state
-        if isinstance(dtype, PlainDtype):
-            self.text = f"array of {dtype.name}, shape {shape}"
-            if isinstance(data, bytes | str) and len(data) <= 8 * MAX_LISTED:
-                self.values = dtype.numbers(data)
+        if not isinstance(dtype, PlainDtype):
+            return
+        if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape[:9]):
+            self.text = f"array of {dtype.name}, {times(shape[:9])}"
+        if isinstance(data, bytes | str) and len(data) <= 8 * MAX_LISTED:
+            self.values = tuple(dtype.numbers(data))
 
 
 class PlainObject:
     """Stands in for classes that hold attributes and do nothing."""
 
+    state: object = None
+
     def __init__(self, *_: object) -> None:
         pass
+
+    def __setstate__(self, state: object) -> None:
+        """Keep the attributes, as no attributes."""
+        self.state = state
 
 
 class PlainDict:
@@ -79,6 +87,11 @@ class PlainDict:
 
 class PlainType:
     """Stands in for a class that is named and not used, as in `defaultdict(list)`."""
+
+
+def times(shape: Iterable[int]) -> str:
+    """Write a shape."""
+    return " x ".join(str(size) for size in shape) or "one number"
 
 
 def plain_scalar(dtype: object, data: object = b"") -> Plain:
@@ -94,7 +107,8 @@ def plain_array(*_: object) -> PlainArray:
 
 def plain_path(*parts: object) -> str:
     """Stand in for the classes of paths."""
-    return "/".join(str(part) for part in parts)
+    texts = [part for part in parts if isinstance(part, str)]
+    return "/".join(texts).replace("//", "/", 1)
 
 
 def plain_set(items: Iterable[object] = ()) -> list[object]:
@@ -131,65 +145,3 @@ HARMLESS: tuple[tuple[Callable[..., object], str], ...] = (
     (PlainType, "builtins.tuple"),
 )
 """What a pickle may ask for beyond tensors, and what it is given instead."""
-
-
-class PlainCopy:
-    """Makes plain copies of what was unpickled, up to a number of items in all."""
-
-    def __init__(self, max_items: int = MAX_ITEMS) -> None:
-        self.left = max_items
-
-    def of(self, value: object, depth: int = 0) -> Plain:
-        """Copy numbers, texts, lists and dictionaries; describe all else in a few words."""
-        self.left -= 1
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        if isinstance(value, str):
-            return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + " ..."
-        if isinstance(value, Tensor):
-            return describe_tensor(value)
-        if isinstance(value, PlainArray):
-            return list(value.values) or value.text
-        if isinstance(value, PlainDtype):
-            return value.name
-        if self.left <= 0 or depth > MAX_DEPTH:
-            return "... (left out: too much)"
-        if isinstance(value, PlainObject):
-            value = vars(value)
-        if isinstance(value, dict):
-            return self._dict(value, depth)
-        if isinstance(value, list | tuple | set | frozenset):
-            return self._list(value, depth)
-        return f"{type(value).__name__}: {str(value)[:200]}" if _is_torch(value) else _kind(value)
-
-    def _dict(self, value: dict[object, object], depth: int) -> Plain:
-        copy: dict[str, Plain] = {}
-        for key, item in value.items():
-            if self.left <= 0:
-                copy["..."] = "left out: too much"
-                break
-            copy[str(self.of(key, MAX_DEPTH))] = self.of(item, depth + 1)
-        return copy
-
-    def _list(self, value: Iterable[object], depth: int) -> Plain:
-        copy: list[Plain] = []
-        for item in value:
-            if self.left <= 0:
-                copy.append("... (left out: too much)")
-                break
-            copy.append(self.of(item, depth + 1))
-        return copy
-
-
-def describe_tensor(tensor: Tensor) -> str:
-    """Name a tensor's precision and shape."""
-    shape = " x ".join(str(size) for size in tensor.shape) or "one number"
-    return f"tensor of {str(tensor.dtype).removeprefix('torch.')}, {shape}"
-
-
-def _is_torch(value: object) -> bool:
-    return type(value).__module__ == "torch"
-
-
-def _kind(value: object) -> str:
-    return f"(a {type(value).__name__})"

@@ -1,13 +1,12 @@
 """Find the tensors in what a checkpoint holds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from voxlift.core.errors import WeightsError
-from voxlift.weights.plain import PlainCopy
+from voxlift.weights.plain_copy import PlainCopy
 
 WRAPPERS = (
     "state_dict",
@@ -21,6 +20,8 @@ WRAPPERS = (
 """Keys under which checkpoints hold their tensors; the first that is there is taken."""
 
 MAX_NESTED = 4
+
+Entries = dict[object, object]
 
 
 @dataclass(frozen=True)
@@ -47,60 +48,66 @@ def unwrap(content: object, *, path: Path) -> Unwrapped:
     plain = PlainCopy()
     keys: list[str] = []
     extras: dict[str, object] = {}
-    level = content
-    for _ in range(MAX_NESTED):
-        if not isinstance(level, Mapping):
-            break
+    level = entries(content)
+    while len(keys) < MAX_NESTED:
         key = next((key for key in WRAPPERS if _holds_tensors(level.get(key))), None)
         if key is None:
             break
         for other, value in level.items():
             if other != key:
-                _add(extras, str(other), _beside(str(other), value, key, plain))
+                _add(extras, other, _describe(other, value, key, plain))
         keys.append(key)
-        level = level[key]
-    if not isinstance(level, Mapping) or not _is_flat(level):
+        level = entries(level[key])
+    if not _is_flat(level):
         raise WeightsError(_not_found(path, content))
     tensors: dict[str, Tensor] = {}
     for name, value in level.items():
         if isinstance(name, str) and isinstance(value, Tensor):
             tensors[name] = value
         else:
-            _add(extras, str(name), plain.of(value))
+            _add(extras, name, plain.of(value))
     return Unwrapped(tensors, ".".join(keys), extras)
 
 
-def _holds_tensors(value: object, depth: int = 0) -> bool:
-    if not isinstance(value, Mapping) or depth >= MAX_NESTED:
+def entries(value: object) -> Entries:
+    """Copy a dictionary of any class as an ordinary one; anything else gives an empty one."""
+    # A pickle can give a dictionary attributes that hide its methods.
+    return dict(dict.items(value)) if isinstance(value, dict) else {}
+
+
+def _holds_tensors(value: object, depth: int = 1) -> bool:
+    level = entries(value)
+    if not level or depth > MAX_NESTED:
         return False
-    return _is_flat(value) or any(_holds_tensors(value.get(key), depth + 1) for key in WRAPPERS)
+    return _is_flat(level) or any(_holds_tensors(level.get(key), depth + 1) for key in WRAPPERS)
 
 
-def _is_flat(value: Mapping[object, object]) -> bool:
+def _is_flat(level: Entries) -> bool:
     """Tell whether most entries are tensors."""
-    num_tensors = sum(isinstance(item, Tensor) for item in value.values())
-    return num_tensors > 0 and 2 * num_tensors >= len(value)
+    num_tensors = sum(isinstance(item, Tensor) for item in level.values())
+    return num_tensors > 0 and 2 * num_tensors >= len(level)
 
 
-def _beside(name: str, value: object, taken: str, plain: PlainCopy) -> object:
+def _describe(name: object, value: object, taken: str, plain: PlainCopy) -> object:
     """Describe an entry that stands beside the chosen one."""
-    if name in WRAPPERS and _holds_tensors(value):
-        return f"a dictionary of tensors, not read: {taken} is taken"
-    if "optim" in name.lower():
+    if isinstance(name, str) and "optim" in name.lower() and isinstance(value, dict | list):
         return "state of an optimizer, not read"
+    if isinstance(value, dict) and _holds_tensors(value):
+        return f"a dictionary of tensors, not read: {taken} is taken"
     return plain.of(value)
 
 
-def _add(extras: dict[str, object], name: str, value: object) -> None:
-    while name in extras:
-        name += "'"
-    extras[name] = value
+def _add(extras: dict[str, object], name: object, value: object) -> None:
+    text = name[:200] if isinstance(name, str) else f"({name!s:.40})"
+    while text in extras:
+        text += "'"
+    extras[text] = value
 
 
 def _not_found(path: Path, content: object) -> str:
     what = f"one {type(content).__name__}"
-    if isinstance(content, Mapping):
-        keys = [str(key)[:60] for key in list(content)[:10]]
+    if isinstance(content, dict):
+        keys = [key[:60] for key in entries(content) if isinstance(key, str)][:10]
         what = f"a dictionary with the keys {', '.join(keys)}" if keys else "an empty dictionary"
     return (
         f"{path} holds {what}. Expected a dictionary of tensors, by itself or under one of "
