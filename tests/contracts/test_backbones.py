@@ -1,4 +1,4 @@
-"""What every backbone in `list_backbones()` keeps to."""
+"""What every backbone keeps to that follows the geometries with a name."""
 
 import math
 from typing import Literal
@@ -8,21 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.backbone import Backbone
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import DataError
 from voxlift.core.geometry import GEOMETRIES, Geometry, named_geometry
 from voxlift.lifting.image_to_volume import lift
-from voxlift.nets.factory import create_backbone, create_model, list_backbones
-from voxlift.nets.resnet import ResNet
+from voxlift.nets.encoder import Encoder
+from voxlift.nets.factory import BACKBONES, create_backbone, create_model
 
-pytestmark = pytest.mark.parametrize("name", list_backbones())
+FREE = [name for name, family in BACKBONES.items() if family.follows_data]
+"""The families that follow any geometry of four stages; others are held to `test_encoders.py`."""
+
+pytestmark = pytest.mark.parametrize("name", FREE)
 
 
 def build(
     name: str, geometry: str | Geometry = "small", *, norm: Literal["batch", "group"] = "batch"
-) -> ResNet:
-    backbone = create_backbone(name, geometry=geometry, width=4, stem=3, norm=norm)
-    assert isinstance(backbone, ResNet)
-    return backbone
+) -> Encoder:
+    return create_backbone(name, geometry=geometry, width=4, stem=3, norm=norm)
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -123,13 +124,13 @@ def test_a_seed_decides_the_start(name: str) -> None:
     first = tensors(build(name))
     torch.manual_seed(1)
     torch.testing.assert_close(tensors(build(name)), first, rtol=0, atol=0)
-    assert not torch.equal(build(name).conv1.weight, first["conv1.weight"])
+    assert not torch.equal(build(name).get_parameter("conv1.weight"), first["conv1.weight"])
 
 
 def test_no_map_is_changed_by_the_next_layer(name: str) -> None:
     backbone = build(name, "pretrain").eval()
     kept: list[Tensor] = []
-    backbone.norm1.register_forward_hook(lambda *a: kept.append(a[2].detach().clone()))
+    backbone.get_submodule("norm1").register_forward_hook(lambda *a: kept.append(a[2].detach().clone()))
     with torch.no_grad():
         maps = backbone(torch.randn(1, 1, 3, 34, 34))
     torch.testing.assert_close(maps[0], kept[0].relu(), rtol=0, atol=0)
@@ -139,9 +140,3 @@ def test_no_map_is_changed_by_the_next_layer(name: str) -> None:
 def test_makes_a_classifier(name: str) -> None:
     model = create_model("classify", backbone=build(name), num_classes=3).eval()
     assert model(torch.randn(2, 1, 8, 8, 8)).shape == (2, 3)
-
-
-def test_a_number_of_slices_is_refused_where_there_is_no_group_transform(name: str) -> None:
-    if not name.startswith("mp3d"):
-        with pytest.raises(ConfigError, match="no group transform"):
-            create_backbone(name, num_slices=9)

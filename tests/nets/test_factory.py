@@ -11,7 +11,8 @@ from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.factory import TASKS, create_backbone, create_model, list_backbones
 from voxlift.nets.fcn import FCN
-from voxlift.nets.resnet import ResNet
+from voxlift.nets.p3d import P3DS
+from voxlift.nets.resnet import RESNETS, ResNet
 from voxlift.nets.unet import UNet
 from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
@@ -39,7 +40,7 @@ def test_defaults_are_the_papers() -> None:
     assert backbone.out_channels == (64, 64, 128, 256, 512)
 
 
-@pytest.mark.parametrize("name", list_backbones())
+@pytest.mark.parametrize("name", [*RESNETS, *P3DS])
 def test_every_name_builds_a_backbone(name: str) -> None:
     backbone = create_backbone(name, width=4, stem=3, geometry="thumbnail")
     maps = backbone.eval()(torch.zeros(1, 1, 3, 8, 8))
@@ -119,7 +120,9 @@ def test_zero_init_and_checkpointing_reach_the_network() -> None:
     [
         ({"name": "resnet19"}, "'resnet19'; known are resnet10"),
         ({"geometry": "cubist"}, "'cubist'; known are pretrain"),
-        ({"num_slices": 9}, "num_slices"),
+        ({"name": "p3d18", "num_slices": 9}, "no group transform.*resnet10.*mp3d18"),
+        ({"name": "mp3d18"}, "num_slices"),
+        ({"num_slices": 9, "geometry": "volume"}, "cannot stride depth"),
         ({"width": 0}, "width"),
         ({"stem": 4}, "stem_kernel"),
         ({"norm": "layer"}, "norm"),

@@ -6,7 +6,7 @@ from voxlift.core.architecture import Architecture, Norm
 from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import named_geometry
 from voxlift.inference.saved_model import load_model
-from voxlift.nets.factory import BACKBONES, create_backbone
+from voxlift.nets.factory import BACKBONES, backbone_class, create_backbone
 from voxlift.weights.file import WeightFile
 from voxlift.weights.inspect import WeightDescription, describe_weights
 from voxlift.weights.source import Source, read_source
@@ -66,6 +66,8 @@ def _named(
     base = stored.model_dump() if same_family else family.defaults
     architecture = Architecture.model_validate({**base, **changes, "name": name})
     if geometry is not None:
-        return family(architecture, named_geometry(geometry))
-    own = family.default_geometry(architecture)
-    return family(architecture, file.header.geometry if same_family else own)
+        steps = named_geometry(geometry)
+    else:
+        own = family.default_geometry(architecture)
+        steps = file.header.geometry if same_family else own
+    return backbone_class(architecture)(architecture, steps)

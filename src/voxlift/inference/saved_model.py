@@ -9,7 +9,7 @@ from torch import nn
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
-from voxlift.nets.factory import BACKBONES, create_model
+from voxlift.nets.factory import backbone_class, create_model
 from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.load import load_weights
 from voxlift.weights.source import read_source
@@ -126,7 +126,7 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
 
 def _build(head: HeadDescription, header: WeightHeader) -> nn.Module:
     """Make the network that a file describes, without its weights."""
-    backbone = BACKBONES[header.architecture.name](header.architecture, header.geometry)
+    backbone = backbone_class(header.architecture)(header.architecture, header.geometry)
     if head.task != "segment":
         return create_model("classify", backbone=backbone, num_classes=head.num_classes)
     settings = SegmentationSettings.model_validate(head.settings)

@@ -13,7 +13,9 @@ from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.fcn import FCN
+from voxlift.nets.p3d import P3D, P3DS
 from voxlift.nets.resnet import RESNETS, ResNet
+from voxlift.nets.slice_encoder import MP3D, MP3DS, SliceResNet
 from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
@@ -53,8 +55,16 @@ class BackboneClass(Protocol):
 
 BACKBONES: dict[str, BackboneClass] = {
     **dict.fromkeys(RESNETS, ResNet),
+    **dict.fromkeys(P3DS, P3D),
+    **dict.fromkeys(MP3DS, MP3D),
 }
 """Every backbone by name. A new family is one file with its class and its names here."""
+
+WITH_SLICES: dict[str, BackboneClass] = {
+    **dict.fromkeys(RESNETS, SliceResNet),
+    **dict.fromkeys(MP3DS, MP3D),
+}
+"""What a family is when it turns a number of slices into planes."""
 
 TASKS = ("classify", "segment")
 """Every task that has a model; a new one is one file with its class and its lines in create_model.
@@ -95,7 +105,9 @@ def create_backbone(
         weights: A start by any of its names: bundled (`tiny`, `tiny-axes`), a weight file of any
             format that is understood, `hf://org/name`, `i3d:FILE` ...; `voxlift inspect` lists
             them. None or `scratch` starts from random weights.
-        num_slices: Slices that a group transform expects; ResNets have none.
+        num_slices: Slices of the input, which a group transform turns into planes, for detection
+            in key slices; needed by `mp3d18` and `mp3d63`, possible for ResNets. A file for other
+            slices is adapted.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
         checkpointing: Recompute activations in the backward pass, to save memory.
         channels: How a file's several input channels become one; see `load_weights`.
@@ -108,18 +120,16 @@ def create_backbone(
     stored = file.header.architecture if file else None
     name = name or (stored.name if stored else DEFAULT_BACKBONE)
     _check_name(name)
-    if num_slices is not None:
-        raise ConfigError(f"{name} has no group transform; leave num_slices at None.")
     wanted = {"name": name, "width": width, "stem_kernel": stem, "norm": norm}
     if file and stored:
         _check_agreement(file, stored, wanted)
+    wanted["num_slices"] = num_slices
     given = {key: value for key, value in wanted.items() if value is not None}
     base = stored.model_dump() if stored else BACKBONES[name].defaults
     architecture = _architecture({**base, **given, "in_channels": in_channels})
     if geometry is None:
-        known = BACKBONES[name].default_geometry(architecture)
-        geometry = file.header.geometry if file else known
-    backbone = BACKBONES[name](
+        geometry = _geometry_of(architecture, file)
+    backbone = backbone_class(architecture)(
         architecture,
         named_geometry(geometry),
         zero_init_residual=zero_init_residual,
@@ -128,6 +138,24 @@ def create_backbone(
     if file:
         load_weights(backbone, file, channels=channels)
     return backbone
+
+
+def backbone_class(architecture: Architecture) -> BackboneClass:
+    """Find the class that builds an architecture.
+
+    Raises:
+        ConfigError: For an unknown name, or slices that the family cannot turn into planes.
+    """
+    name = architecture.name
+    _check_name(name)
+    if architecture.num_slices is None:
+        return BACKBONES[name]
+    if name not in WITH_SLICES:
+        raise ConfigError(
+            f"{name} has no group transform; leave num_slices at None, or take one of "
+            f"{', '.join(WITH_SLICES)}."
+        )
+    return WITH_SLICES[name]
 
 
 def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, str] | None:
@@ -158,6 +186,15 @@ def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, st
     return own, f"The geometry is {name}'s own."
 
 
+def _geometry_of(architecture: Architecture, file: WeightFile | None) -> Geometry:
+    """The file's geometry, or the family's where there is no file or slices would be strided."""
+    own = backbone_class(architecture).default_geometry(architecture)
+    if file is None:
+        return own
+    strided = file.header.geometry.strides[-1][0] > 1
+    return own if architecture.num_slices is not None and strided else file.header.geometry
+
+
 def _read(weights: Source | None) -> WeightFile | None:
     return None if weights is None or weights == SCRATCH else read_source(weights)
 
@@ -180,7 +217,8 @@ def _check_agreement(
     """Refuse an explicit option that contradicts the weight file."""
     for field, value in wanted.items():
         found = getattr(stored, field)
-        if value is not None and value != found and {value, found} != SAME_TENSORS:
+        alike = {value, found} == SAME_TENSORS or value == f"m{found}"
+        if value is not None and value != found and not alike:
             raise WeightsError(
                 f"{file.path.name} holds a network with {field}={found!r}, but {value!r} was asked "
                 f"for. Leave {field} out to take the file's, or choose other weights."
@@ -218,6 +256,11 @@ def create_model(
         return Classifier(backbone, num_classes=num_classes, dropout=dropout)
     if task != "segment":
         raise ConfigError(f"Unknown task {task!r}; known are {', '.join(TASKS)}.")
+    if len(backbone.strides[0]) == 2:
+        raise ConfigError(
+            f"{backbone.architecture.name} with num_slices gives planes, from which volumes cannot "
+            "be segmented. Leave num_slices at None."
+        )
     if dropout:
         raise ConfigError("dropout is an option of the task 'classify'; leave it at 0.")
     if decoder == "unet":
