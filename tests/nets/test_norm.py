@@ -84,3 +84,13 @@ def test_group_norms_are_left_alone(mode: NormMode) -> None:
 def test_an_unknown_mode_is_refused(backbone: ResNet) -> None:
     with pytest.raises(ConfigError, match="'eval'; known are train, frozen and group"):
         apply_norm_mode(backbone, "eval")  # type: ignore[arg-type]
+
+
+def test_norms_that_always_use_the_batch_are_not_frozen() -> None:
+    architecture = Architecture(name="resnet10", width=4, stem_kernel=3, norm="batch_always")
+    network = ResNet(architecture, named_geometry("small"))
+    batch = torch.randn(3, 1, 8, 8, 8)
+    always = network.eval()(batch)[-1]
+    torch.testing.assert_close(always, network.train()(batch)[-1])
+    with pytest.raises(ConfigError, match="norm='batch'"):
+        apply_norm_mode(network, "frozen")

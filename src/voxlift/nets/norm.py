@@ -17,7 +17,7 @@ from typing import Literal, Self
 from torch import nn
 
 from voxlift.core.errors import ConfigError
-from voxlift.nets.layers import GroupNorm, num_groups
+from voxlift.nets.layers import AlwaysBatchNorm3d, GroupNorm, num_groups
 
 NormMode = Literal["train", "frozen", "group"]
 
@@ -50,12 +50,17 @@ def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
         mode: `train`, `frozen` or `group`; see the module's documentation for when to use which.
 
     Raises:
-        ConfigError: For an unknown mode.
+        ConfigError: For an unknown mode, or `frozen` where batch norm always uses the batch.
     """
     if mode == "train":
         return
     if mode not in ("frozen", "group"):
         raise ConfigError(f"Unknown norm mode {mode!r}; known are train, frozen and group.")
+    if mode == "frozen" and any(isinstance(m, AlwaysBatchNorm3d) for m in backbone.modules()):
+        raise ConfigError(
+            "norm mode 'frozen' normalises by running statistics, which the norm 'batch_always' of "
+            "this network does not use. Build it with norm='batch', or choose 'train' or 'group'."
+        )
     for parent in list(backbone.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
