@@ -52,17 +52,17 @@ class ResNetFile:
         return "gn1.weight" in self.tensors
 
 
-def open_resnet(container: Container) -> ResNetFile | None:
-    """Find the ResNet for volumes in a file; None if there is none."""
+def open_resnet(container: Container, *, ndim: int = 3) -> ResNetFile | None:
+    """Find the ResNet for volumes (or images) in a file; None if there is none."""
     tensors, chain = strip_prefixes(container.tensors, WRAPPERS)
     below, others = split_prefix(tensors, BACKBONE)
-    in_backbone = is_resnet(below)
+    in_backbone = is_resnet(below, ndim=ndim)
     if in_backbone:
         backbone = below
     else:
         others = {name: t for name, t in tensors.items() if name.startswith(HEADS)}
         backbone = {name: t for name, t in tensors.items() if name not in others}
-    if not is_resnet(backbone):
+    if not is_resnet(backbone, ndim=ndim):
         return None
     ignored = {chain + name: _reason(name, tensor) for name, tensor in others.items()}
     ignored |= training_state(container.extras)

@@ -18,10 +18,10 @@ from voxlift.weights.foreign.resnet_shapes import COUNTER, DEPTHS, check_shapes,
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
 
 
-def is_resnet(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell a ResNet for volumes by its stem and its first block."""
+def is_resnet(tensors: Mapping[str, Tensor], *, ndim: int = 3) -> bool:
+    """Tell a ResNet for volumes (or, with two dimensions, images) by its stem and first block."""
     kernels = ("conv1.weight", "layer1.0.conv1.weight")
-    return all(name in tensors and tensors[name].ndim == 5 for name in kernels) and any(
+    return all(name in tensors and tensors[name].ndim == ndim + 2 for name in kernels) and any(
         f"{norm}1.weight" in tensors for norm in ("bn", "gn")
     )
 
@@ -30,6 +30,7 @@ def read_resnet(
     tensors: Mapping[str, Tensor],
     *,
     where: str,
+    ndim: int = 3,
     called: Mapping[str, str] | None = None,
 ) -> tuple[Architecture, dict[str, Tensor]]:
     """Infer what the network is, check every shape, and rename the norms.
@@ -37,6 +38,7 @@ def read_resnet(
     Args:
         tensors: Of the backbone alone, by names without prefixes.
         where: The file, for the errors.
+        ndim: 3 for volumes, 2 for images.
         called: What the file itself calls tensors that bear other names here.
 
     Returns:
@@ -48,9 +50,9 @@ def read_resnet(
     norm = "gn" if "gn1.weight" in tensors else "bn"
     if norm == "bn":
         _check_statistics(tensors, where=where)
-    architecture = _architecture(tensors, norm=norm, where=where)
+    architecture = _architecture(tensors, norm=norm, ndim=ndim, where=where)
     shapes = resnet_shapes(architecture, norm=norm)
-    check_shapes(tensors, shapes, what=f"a 3D {architecture.name}", where=where, called=called)
+    check_shapes(tensors, shapes, what=f"a {ndim}D {architecture.name}", where=where, called=called)
     return architecture, rename_norms(tensors, norm, "norm")
 
 
@@ -65,11 +67,14 @@ def rename_norms(tensors: Mapping[str, Value], old: str, new: str) -> dict[str, 
     return {".".join(map(rename, name.split("."))): t for name, t in tensors.items()}
 
 
-def _architecture(tensors: Mapping[str, Tensor], *, norm: str, where: str) -> Architecture:
-    if not is_resnet(tensors):
+def _architecture(
+    tensors: Mapping[str, Tensor], *, norm: str, ndim: int, where: str
+) -> Architecture:
+    if not is_resnet(tensors, ndim=ndim):
+        what = {2: "images", 3: "volumes"}[ndim]
         raise WeightsError(
-            f"{where} holds no ResNet for volumes: expected conv1.weight and layer1.0.conv1.weight "
-            f"with three spatial axes, found {', '.join(list(tensors)[:5])} ... Is it the right "
+            f"{where} holds no ResNet for {what}: expected conv1.weight and layer1.0.conv1.weight "
+            f"with {ndim} spatial axes, found {', '.join(list(tensors)[:5])} ... Is it the right "
             "file, and of the format that was declared?"
         )
     kernel = tensors["conv1.weight"]
@@ -84,6 +89,7 @@ def _architecture(tensors: Mapping[str, Tensor], *, norm: str, where: str) -> Ar
     projected = {s for s in range(1, 5) if f"layer{s}.0.downsample.0.weight" in tensors}
     fields: dict[str, Any] = {
         "name": name,
+        "ndim": ndim,
         "in_channels": kernel.shape[1],
         "width": kernel.shape[0],
         "stem_kernel": edges[0],
