@@ -194,3 +194,15 @@ def test_non_commercial_weights_warn_once(tmp_path: Path, header: WeightHeader) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_source(path)
+
+
+def test_consent_to_run_code_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "whole.pt"
+    torch.save(torch.nn.Linear(1, 1), path)
+    with pytest.raises(WeightsError, match="--allow-code"):
+        read_source(path)
+    with (
+        pytest.warns(UserWarning, match="code"),
+        pytest.raises(WeightsError, match="unknown layout"),
+    ):
+        read_source(path, allow_code=True)
