@@ -130,7 +130,7 @@ def describe_weights(
         _, report = compare(
             find_target(model),
             file,
-            name=str(file.path),
+            name=file.source or str(file.path),
             head=head,
             preprocessing=preprocessing,
         )

@@ -58,7 +58,7 @@ def load_weights(
     match, report = compare(
         target,
         file,
-        name=str(file.path if isinstance(source, WeightFile) else source),
+        name=file.source or str(file.path),
         skip=skip,
         head=head,
         preprocessing=preprocessing,
