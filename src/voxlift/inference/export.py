@@ -1,0 +1,233 @@
+"""Export a model for programs that know nothing of Voxlift: as ONNX, or by torch.export.
+
+What is written is run and compared with the network before the file gets its name.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from voxlift.core.errors import ConfigError, WeightsError
+from voxlift.core.files import write_aside
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.core.types import Triple
+from voxlift.inference.exportable import Exportable, open_exportable
+from voxlift.inference.exported_program import (
+    INPUT,
+    WRITERS,
+    Dynamic,
+    Format,
+    Run,
+    Trace,
+    check_format,
+)
+from voxlift.inference.saved_model import SavedModel
+from voxlift.weights.header import HeadDescription
+from voxlift.weights.source import Source
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""Largest difference from the network that is let pass, relative to an output's largest number."""
+
+Shape = tuple[int | str, ...]
+"""Length of each dimension, or the name of one that may have any."""
+
+
+class ExportReport(BaseModel):
+    """What was exported, and how well it agrees with the network.
+
+    Args:
+        path: The file.
+        format: `onnx` or `torch.export`.
+        input_name: What the input is called.
+        input_shape: Its dimensions; those with a name may have any length.
+        outputs: The outputs by name, each with its dimensions at `input_shape`.
+        smallest_size: The smallest size in voxels that the program takes.
+        largest_difference: From the network, relative to an output's largest number.
+        checked_shapes: Shapes of the random volumes that both were compared on.
+        num_bytes: Size of the file.
+        notes: What was changed about the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    format: Format
+    input_name: str
+    input_shape: Shape
+    outputs: dict[str, Shape]
+    smallest_size: tuple[int, ...]
+    largest_difference: float
+    checked_shapes: tuple[tuple[int, ...], ...]
+    num_bytes: int
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Say in a few lines what was written and what it takes and gives."""
+        lines = [f"{self.path}: {self.format}, {self.num_bytes / 1e6:.1f} MB"]
+        lines.append(f"  input {self.input_name}: {_shape_text(self.input_shape)}")
+        if any(isinstance(length, str) for length in self.input_shape[1:]):
+            lines.append(f"  smallest size: {_shape_text(self.smallest_size)}")
+        lines += [f"  output {name}: {_shape_text(s)}" for name, s in self.outputs.items()]
+        checked = ", ".join(_shape_text(shape) for shape in self.checked_shapes)
+        lines.append(f"  differs from the network by {self.largest_difference:.1e} on {checked}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def export_model(
+    model: Source | SavedModel | nn.Module,
+    path: str | Path,
+    *,
+    size_voxels: Triple | None = None,
+    dynamic: Dynamic = "batch",
+    batch_size: int = 1,
+    backbone_only: bool = False,
+    preprocessing: Preprocessing | None = None,
+    head: HeadDescription | None = None,
+) -> ExportReport:
+    """Write a model as a program that runs without Voxlift.
+
+    A model gives `logits`, a backbone its feature maps `map1`, `map2` ..., the finest first; ONNX
+    by these names, torch.export as a dictionary. The input, `volume`, is what `Preprocessing` makes
+    of a volume, in float32. Preprocessing, classes and the rest of the header of a weight file
+    travel along as JSON under the key `voxlift`: in the metadata of ONNX, in the extra files of
+    torch.export.
+
+    The file that was written is run on random volumes and compared with the network; only if they
+    agree does it get its name.
+
+    Args:
+        model: A bundled start, a weight file, a run folder, a saved model, or a module in memory:
+            a backbone of `create_backbone` or a model of `create_model`. It is left as it is.
+        path: The file to write; its suffix `.onnx` or `.pt2` chooses the format. A file that stands
+            there is replaced.
+        size_voxels: Depth, height and width of the input; None takes those of the model's
+            preprocessing, or of a segmenter's window.
+        dynamic: What may differ at run time: `none`, the `batch`, or `all` (the size as well).
+        batch_size: Volumes in a batch for `dynamic="none"`.
+        backbone_only: Export the backbone without what stands behind it.
+        preprocessing: What a module in memory is fed, to travel along.
+        head: What its outputs mean, likewise.
+
+    Raises:
+        ConfigError: If the format is unknown, its packages are not installed, the network cannot be
+            traced, or no size is known.
+        DataError: If the size is too small for the network, or the file cannot be written.
+        WeightsError: If the model cannot be read, or what was exported gives other numbers.
+    """
+    path = Path(path)
+    kind = check_format(path)
+    if dynamic not in ("none", "batch", "all"):
+        raise ConfigError(f"Unknown dynamic {dynamic!r}; known are none, batch and all.")
+    if batch_size < 1 or (batch_size > 1 and dynamic != "none"):
+        raise ConfigError(
+            f"batch_size is {batch_size}; it is 1 or more, and goes with dynamic 'none' only."
+        )
+    source = open_exportable(
+        model, backbone_only=backbone_only, preprocessing=preprocessing, head=head
+    )
+    trace = Trace(source, source.size(size_voxels), dynamic, batch_size)
+    expected = _answer(source, trace.example())
+    with write_aside(path) as aside:
+        run = WRITERS[kind](trace, aside)
+        difference = _check(run, trace)
+        num_bytes = aside.stat().st_size
+    free = trace.free_dimensions()
+    report = ExportReport(
+        path=path,
+        format=kind,
+        input_name=INPUT,
+        input_shape=_named(trace.example().shape, free),
+        outputs=_output_shapes(expected, trace),
+        smallest_size=trace.smallest_size,
+        largest_difference=difference,
+        checked_shapes=tuple(
+            (batch, source.header.architecture.in_channels, *size)
+            for batch, size in trace.shapes_to_check()
+        ),
+        num_bytes=num_bytes,
+        notes=source.notes,
+    )
+    logger.info("Exported %s", report.summary())
+    return report
+
+
+def _answer(source: Exportable, volumes: Tensor) -> dict[str, Tensor]:
+    with torch.inference_mode():
+        answer: dict[str, Tensor] = source.network(volumes)
+    return answer
+
+
+def _check(run: Run, trace: Trace) -> float:
+    """Compare a program with its network on all shapes; return the largest difference.
+
+    Raises:
+        WeightsError: If they differ.
+    """
+    largest = 0.0
+    for batch, size in trace.shapes_to_check():
+        volumes = trace.volumes(batch, size)
+        found = _run(run, volumes)
+        for name, tensor in _answer(trace.source, volumes).items():
+            difference = _difference(found[name], tensor)
+            if not difference <= TOLERANCE:
+                raise WeightsError(
+                    f"The exported program gives other numbers than the network: for volumes of "
+                    f"{tuple(volumes.shape)} {name} differs by {difference:.2g} of its largest "
+                    f"number, and {TOLERANCE:g} is let pass. Nothing was written. Try the other "
+                    "format, or another size."
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def _run(run: Run, volumes: Tensor) -> Mapping[str, Tensor]:
+    try:
+        with torch.no_grad():
+            return run(volumes)
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(
+            f"The exported program cannot be run on volumes of {tuple(volumes.shape)}: "
+            f"{type(error).__name__}: {first} Nothing was written."
+        ) from error
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """Largest difference relative to the largest number; infinite for another shape."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+def _named(shape: tuple[int, ...], names: Mapping[int, str]) -> Shape:
+    return tuple(names.get(number, length) for number, length in enumerate(shape))
+
+
+def _output_shapes(outputs: Mapping[str, Tensor], trace: Trace) -> dict[str, Shape]:
+    """Dimensions of the outputs; those that follow the input's are named after them."""
+    free = trace.free_dimensions()
+    strides = trace.source.network.backbone.strides
+    shapes = {}
+    for number, (name, output) in enumerate(outputs.items()):
+        names = {0: free[0]} if free else {}
+        if output.ndim > 2:
+            steps = strides[number] if name.startswith("map") else (1, 1, 1)
+            for dimension in free.keys() - {0}:
+                step = steps[dimension - output.ndim]
+                names[dimension] = free[dimension] if step == 1 else f"{free[dimension]}/{step}"
+        shapes[name] = _named(tuple(output.shape), names)
+    return shapes
+
+
+def _shape_text(shape: Shape) -> str:
+    return " x ".join(str(length) for length in shape)
