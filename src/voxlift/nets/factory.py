@@ -13,9 +13,14 @@ from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.fcn import FCN
+from voxlift.nets.genesis import GenesisEncoder
+from voxlift.nets.gvsl import GvslEncoder
 from voxlift.nets.p3d import P3D, P3DS
+from voxlift.nets.resenc import ResEncEncoder
 from voxlift.nets.resnet import RESNETS, ResNet
+from voxlift.nets.segresnet import SEGRESNETS, SegResNetEncoder
 from voxlift.nets.slice_encoder import MP3D, MP3DS, SliceResNet
+from voxlift.nets.swin_unetr import SWIN_UNETRS, SWINS, Swin, SwinUNETREncoder
 from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
@@ -57,6 +62,12 @@ BACKBONES: dict[str, BackboneClass] = {
     **dict.fromkeys(RESNETS, ResNet),
     **dict.fromkeys(P3DS, P3D),
     **dict.fromkeys(MP3DS, MP3D),
+    "genesis": GenesisEncoder,
+    "gvsl": GvslEncoder,
+    "resenc": ResEncEncoder,
+    **dict.fromkeys(SEGRESNETS, SegResNetEncoder),
+    **dict.fromkeys(SWINS, Swin),
+    **dict.fromkeys(SWIN_UNETRS, SwinUNETREncoder),
 }
 """Every backbone by name. A new family is one file with its class and its names here."""
 

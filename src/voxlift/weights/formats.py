@@ -5,11 +5,37 @@ A new format is one file with a class like those in `weights/foreign` and one li
 
 from voxlift.core.errors import WeightsError
 from voxlift.weights.container import Container
+from voxlift.weights.foreign.cspr import CsprFormat
+from voxlift.weights.foreign.gvsl import GvslFormat
+from voxlift.weights.foreign.kinetics import KineticsFormat
+from voxlift.weights.foreign.medicalnet import MedicalNetFormat
+from voxlift.weights.foreign.models_genesis import ModelsGenesisFormat
+from voxlift.weights.foreign.mp3d import MP3DFormat
+from voxlift.weights.foreign.nnunet import NnunetFormat
+from voxlift.weights.foreign.segresnet import SegResNetFormat
+from voxlift.weights.foreign.suprem_monai import SupremSwinUNETRFormat
+from voxlift.weights.foreign.suprem_unet import SupremUnetFormat
+from voxlift.weights.foreign.swin_unetr import SwinUNETRFormat
+from voxlift.weights.foreign.torchvision_video import TorchvisionVideoFormat
+from voxlift.weights.foreign.voco import VocoFormat
 from voxlift.weights.own import VoxliftFormat
 from voxlift.weights.translation import WeightFormat
 
 FORMATS: dict[str, WeightFormat] = {
     "voxlift": VoxliftFormat(),
+    "cspr": CsprFormat(),
+    "mp3d": MP3DFormat(),
+    "medicalnet": MedicalNetFormat(),
+    "kinetics": KineticsFormat(),
+    "torchvision_video": TorchvisionVideoFormat(),
+    "models_genesis": ModelsGenesisFormat(),
+    "suprem_unet": SupremUnetFormat(),
+    "suprem_swinunetr": SupremSwinUNETRFormat(),
+    "segresnet": SegResNetFormat(),
+    "swin_unetr": SwinUNETRFormat(),
+    "voco": VocoFormat(),
+    "nnunet": NnunetFormat(),
+    "gvsl": GvslFormat(),
 }
 """Every format by the name with which a file can be declared to have it: `NAME:FILE`."""
 

@@ -81,6 +81,11 @@ def their_maps(state: State, volume: Tensor, *, always: bool = True) -> list[Ten
     return maps
 
 
+def turned(volume: Tensor) -> Tensor:
+    """Lay a volume (z, y, x) out as theirs (x, y, z), or the other way round."""
+    return volume.permute(0, 1, 4, 3, 2)
+
+
 def saved(folder: Path, state: State, prefix: str = "module.", wrapper: str = "state_dict") -> Path:
     path = folder / "Genesis_Chest_CT.pt"
     tensors = {prefix + name: tensor for name, tensor in state.items()}
@@ -100,8 +105,10 @@ def test_ours_computes_what_theirs_does(tmp_path: Path, prefix: str, wrapper: st
     assert backbone.strides == tuple((n, n, n) for n in (1, 2, 4, 8))
     volume = torch.randn(2, 1, 16, 24, 16, dtype=torch.float64)
     with torch.no_grad():
-        for found, expected in zip(backbone(volume), their_maps(state, volume), strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        for found, expected in zip(
+            backbone(volume), their_maps(state, turned(volume)), strict=True
+        ):
+            torch.testing.assert_close(turned(found), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_running_statistics_can_be_asked_for(tmp_path: Path) -> None:
@@ -110,16 +117,18 @@ def test_running_statistics_can_be_asked_for(tmp_path: Path) -> None:
     backbone = create_backbone("genesis", weights=path, norm="batch").double().eval()
     volume = torch.randn(1, 1, 16, 16, 16, dtype=torch.float64)
     with torch.no_grad():
-        expected = their_maps(state, volume, always=False)
+        expected = their_maps(state, turned(volume), always=False)
         for found, wanted in zip(backbone(volume), expected, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(turned(found), wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_everything_is_accounted_for(tmp_path: Path) -> None:
     path = saved(tmp_path, their_unet())
     file = read_weight_file(path)
     report = load_weights(create_backbone("genesis", weights=file), file)
-    assert (report.missing, report.unused, report.adapted) == ({}, {}, {})
+    assert (report.missing, report.unused) == ({}, {})
+    assert set(report.adapted) == {name for name, t in file.tensors.items() if t.ndim == 5}
+    assert all("turned" in how for how in report.adapted.values())
     assert report.coverage == 1.0
     assert report.licence is not None
     assert report.licence.startswith("MIT")

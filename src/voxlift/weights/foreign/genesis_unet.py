@@ -23,6 +23,10 @@ ABOUT_NORM = (
 )
 
 
+KERNEL_DIMENSIONS = 5
+TURNED = "kernel turned from the axes (x, y, z) to (depth, height, width)"
+
+
 @dataclass(frozen=True)
 class GenesisUNet:
     """The parts of a file that holds this U-Net, as they were found.
@@ -48,7 +52,8 @@ class GenesisEncoderFile:
     """The encoder of this U-Net.
 
     Args:
-        tensors: By our names.
+        tensors: By our names, the kernels turned to our order of the axes.
+        adapted: Which tensors were turned, and how.
         ignored: Everything else in the U-Net and of its training, by the names of the file, and why
             it is of no use.
         beside: Names of what stands beside the U-Net.
@@ -56,6 +61,7 @@ class GenesisEncoderFile:
     """
 
     tensors: dict[str, Tensor]
+    adapted: dict[str, str]
     ignored: dict[str, str]
     beside: tuple[str, ...]
     architecture: Architecture
@@ -93,13 +99,20 @@ def read_genesis(container: Container, *, what: str) -> GenesisEncoderFile:
     called = {name: found.prefix + name for name in (*encoder, *shapes)}
     check_shapes(encoder, shapes, what=what, where=str(container.path), called=called)
     reason = "decoder of the file's U-Net, of which only the encoder is used"
+    turned = {name for name, tensor in encoder.items() if tensor.dim() == KERNEL_DIMENSIONS}
     return GenesisEncoderFile(
-        tensors=encoder,
+        tensors={name: turn(t) if name in turned else t for name, t in encoder.items()},
+        adapted=dict.fromkeys(sorted(turned), TURNED),
         ignored={found.prefix + name: reason for name in decoder}
         | training_state(container.extras),
         beside=found.beside,
         architecture=architecture,
     )
+
+
+def turn(kernel: Tensor) -> Tensor:
+    """Turn a kernel that was trained on volumes (x, y, z), so that it fits (z, y, x)."""
+    return kernel.permute(0, 1, 4, 3, 2).contiguous()
 
 
 def _architecture(container: Container, found: GenesisUNet, *, what: str) -> Architecture:

@@ -20,7 +20,7 @@ CITATION = (
 )
 INPUT = (
     "chest CT clipped to -1000 to 1000 HU and scaled to 0..1, in crops of 64x64x32 voxels whose "
-    "axes were (x, y, z), not (depth, height, width)"
+    "axes were (x, y, z); the kernels are turned, so that they fit (depth, height, width)"
 )
 
 
@@ -70,6 +70,7 @@ class ModelsGenesisFormat:
             file.tensors,
             header,
             ignored=file.ignored,
+            adapted=file.adapted,
             notes=(f"{WHAT} was fed {INPUT}", ABOUT_NORM),
         )
 

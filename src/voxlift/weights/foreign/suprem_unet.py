@@ -18,7 +18,8 @@ CITATION = (
 )
 INPUT = (
     "abdominal CT of 1.5 mm, clipped to -175 to 250 HU and scaled to 0..1, in crops of 96^3 voxels "
-    "whose axes were (x, y, z) in RAS orientation, not (depth, height, width)"
+    "whose axes were (x, y, z) in RAS orientation; the kernels are turned, so that they fit "
+    "(depth, height, width)"
 )
 
 
@@ -65,6 +66,7 @@ class SupremUnetFormat:
             file.tensors,
             header,
             ignored=ignored,
+            adapted=file.adapted,
             notes=(
                 f"{WHAT} was fed {INPUT}; its fine-tuning examples clip to -250 to 250 HU",
                 ABOUT_NORM,
