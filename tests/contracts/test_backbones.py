@@ -130,7 +130,9 @@ def test_a_seed_decides_the_start(name: str) -> None:
 def test_no_map_is_changed_by_the_next_layer(name: str) -> None:
     backbone = build(name, "pretrain").eval()
     kept: list[Tensor] = []
-    backbone.get_submodule("norm1").register_forward_hook(lambda *a: kept.append(a[2].detach().clone()))
+    backbone.get_submodule("norm1").register_forward_hook(
+        lambda *a: kept.append(a[2].detach().clone())
+    )
     with torch.no_grad():
         maps = backbone(torch.randn(1, 1, 3, 34, 34))
     torch.testing.assert_close(maps[0], kept[0].relu(), rtol=0, atol=0)

@@ -3,6 +3,8 @@ import json
 import platform
 from pathlib import Path
 
+import pytest
+
 from voxlift.config import FinetuneConfig, NetworkConfig, PretrainConfig
 from voxlift.recipes.pretraining import cifar10_tiny
 from voxlift.training.provenance import describe_origin
@@ -38,3 +40,18 @@ def test_origin_names_no_folders_and_no_host() -> None:
     assert origin["start"] == "start.safetensors"
     assert "jane" not in json.dumps(origin)
     assert platform.node() not in json.dumps(origin).split()
+
+
+@pytest.mark.parametrize(
+    ("weights", "start"),
+    [
+        ("tiny", "tiny"),
+        ("/home/smith/best.pth", "best.pth"),
+        ("i3d:/home/smith/resnet18.pth", "i3d:resnet18.pth"),
+        ("hf://org/name/model.safetensors", "hf://org/name/model.safetensors"),
+        ("medicalnet:https://host/a.pth#sha256=12345678", None),
+    ],
+)
+def test_a_start_is_named_without_folders(weights: str, start: str | None) -> None:
+    config = PretrainConfig.model_validate({"network": {"weights": weights}})
+    assert describe_origin(config, {})["start"] == (start or weights)

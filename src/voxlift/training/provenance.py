@@ -7,6 +7,8 @@ from pydantic import JsonValue
 
 from voxlift.config import RunConfig
 from voxlift.training.run_folder import processor_name
+from voxlift.weights.remote import is_remote
+from voxlift.weights.source import split_format
 
 
 def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, JsonValue]:
@@ -20,7 +22,7 @@ def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, J
         "data": Path(config.data).name,
         "recipe": config.recipe,
         "command": f"voxlift {command}{recipe} --data {Path(config.data).name}",
-        "start": Path(config.network.weights).name,
+        "start": _name_of_start(config.network.weights),
         "seed": config.seed,
         "epochs": config.epochs,
         "steps": config.steps,
@@ -28,3 +30,10 @@ def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, J
         "date": datetime.now(UTC).date().isoformat(),
         "machine": processor_name(),
     }
+
+
+def _name_of_start(weights: str) -> str:
+    """Name a start without the folder that it lies in; addresses stay whole."""
+    declared, plain = split_format(weights)
+    name = plain if is_remote(plain) else Path(plain).name
+    return f"{declared}:{name}" if declared else name

@@ -21,8 +21,10 @@ from voxlift.weights.foreign.voco import VocoFormat
 from voxlift.weights.own import VoxliftFormat
 from voxlift.weights.translation import WeightFormat
 
+OWN = "voxlift"
+
 FORMATS: dict[str, WeightFormat] = {
-    "voxlift": VoxliftFormat(),
+    OWN: VoxliftFormat(),
     "cspr": CsprFormat(),
     "mp3d": MP3DFormat(),
     "medicalnet": MedicalNetFormat(),
@@ -47,6 +49,9 @@ def recognise(container: Container) -> str:
         WeightsError: If none of the known formats has this fingerprint, or more than one.
     """
     found = [name for name, known in FORMATS.items() if known.recognises(container)]
+    # A file of ours may hold the names of any other: its header says what it is.
+    if OWN in found:
+        return OWN
     if len(found) == 1:
         return found[0]
     some = ", ".join(list(container.tensors)[:5]) or "no tensors at all"
