@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from voxlift.core.architecture import Convolution
 from voxlift.core.errors import ConfigError
+from voxlift.lifting.acs import ACSConv
 from voxlift.nets.layers import (
     convolution,
     initialize,
@@ -33,6 +35,51 @@ def test_set_steps_changes_the_steps_and_no_weight(ndim: int, kernel: int) -> No
     assert [-(-n // s) for n, s in zip(volume.shape[2:], triple[0], strict=True)] == list(
         conv(volume).shape[2:]
     )
+
+
+@pytest.mark.parametrize("kind", ["acs", "planar"])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_kernels_made_of_planar_ones_step_as_full_ones_do(kind: Convolution, kernel: int) -> None:
+    conv = convolution(3, 2, 6, kernel, kind)
+    assert (
+        tuple(conv.weight.shape)
+        == {
+            "acs": (6, 2, kernel, kernel),
+            "planar": (6, 2, 1, kernel, kernel),
+        }[kind]
+    )
+    assert conv.bias is None
+    full = convolution(3, 2, 6, kernel)
+    volume = torch.randn(1, 2, 9, 14, 15)
+    for stride, dilation in (
+        ((1, 1, 1), (1, 1, 1)),
+        ((2, 1, 3), (1, 1, 1)),
+        ((1, 2, 2), (2, 1, 2)),
+    ):
+        for layer in (conv, full):
+            set_steps(layer, stride=stride, dilation=dilation)
+        assert conv(volume).shape == full(volume).shape
+    with torch.no_grad():
+        full.weight.zero_()
+        if isinstance(conv, ACSConv):
+            full.weight += conv.cubic_kernel()
+        else:
+            full.weight[:, :, kernel // 2] += conv.weight[:, :, 0]
+    torch.testing.assert_close(conv(volume), full(volume))
+
+
+def test_planar_networks_have_full_kernels_alone() -> None:
+    with pytest.raises(ConfigError, match="'acs' are made for volumes; a network with ndim=2"):
+        convolution(2, 1, 1, 3, "acs")
+
+
+def test_pooling_that_keeps_to_its_slices() -> None:
+    volume = torch.randn(1, 2, 4, 9, 9)
+    pooled = max_pool(volume, stride=(1, 2, 2), across_slices=False)
+    for number in range(4):
+        torch.testing.assert_close(
+            pooled[:, :, number], max_pool(volume[:, :, number], stride=(1, 2, 2))
+        )
 
 
 THIN_CASES = [

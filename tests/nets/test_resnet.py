@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.geometry import AXIS_ORDERS, ONES, Geometry, named_geometry
+from voxlift.core.geometry import AXIS_ORDERS, GEOMETRIES, ONES, Geometry, named_geometry
+from voxlift.lifting.acs import ACSConv
 from voxlift.lifting.image_to_volume import lift
 from voxlift.nets.layers import set_steps
 from voxlift.nets.resnet import BasicBlock, Bottleneck, ResNet
+from voxlift.training.hardware import prepare_memory_format
 
 
 def build(
@@ -265,3 +267,77 @@ def test_set_steps_reaches_every_block() -> None:
     set_steps(network.conv1, stride=(1, 1, 1))
     network.geometry = named_geometry("medicalnet")
     assert network.conv1.stride == (2, 2, 2)
+
+
+KINDS = ("acs", "planar")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_kernels_made_of_planar_ones(kind: str, name: str) -> None:
+    network, twin = build(name, convolution=kind), build(name, ndim=2)
+    for key, tensor in twin.state_dict().items():
+        ours = network.state_dict()[key]
+        planar = ours[:, :, 0] if kind == "planar" and tensor.ndim == 4 else ours
+        assert planar.shape == tensor.shape, key
+    assert len(network.state_dict()) == len(twin.state_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_every_geometry_fits_every_kind_of_kernels(kind: str, geometry: str) -> None:
+    network = build(convolution=kind).eval()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    network.geometry = named_geometry(geometry)
+    full = build(geometry=geometry).eval()
+    volume = torch.randn(1, 1, 18, 33, 34)
+    with torch.no_grad():
+        shapes = [m.shape for m in network(volume)]
+        assert shapes == [m.shape for m in full(volume)]
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_acs_is_a_full_network_whose_kernels_lie_in_planes() -> None:
+    network = build("resnet18", "medicalnet", convolution="acs").double().eval()
+    full = build("resnet18", "medicalnet").double().eval()
+    state = dict(network.state_dict())
+    for name, module in network.named_modules():
+        if isinstance(module, ACSConv):
+            state[f"{name}.weight"] = module.cubic_kernel()
+    full.load_state_dict(state)
+    volume = torch.randn(1, 1, 9, 10, 11, dtype=torch.float64)
+    for ours, theirs in zip(network(volume), full(volume), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_planar_stems_are_folded_and_acs_stems_are_not(axis: int) -> None:
+    size = [8, 9, 10]
+    size[axis] = 3
+    volume = torch.randn(2, 1, *size, dtype=torch.float64)
+    planar = build(convolution="planar", stem_kernel=5).double()
+    assert planar._thin_axis(volume) == axis
+    torch.testing.assert_close(planar._stem(volume), planar.conv1(volume), rtol=1e-12, atol=1e-12)
+    assert build(convolution="acs")._thin_axis(volume) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_kernels_train_in_both_memory_formats(kind: str) -> None:
+    plain = build(geometry="thumbnail", convolution=kind)
+    last = build(geometry="thumbnail", convolution=kind)
+    last.load_state_dict(plain.state_dict())
+    prepare_memory_format(last, "cpu")
+    volume = torch.randn(2, 1, 3, 16, 16)
+    for network in (plain, last):
+        network(volume)[-1].square().mean().backward()
+    for ours, theirs in zip(last.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_slices_of_a_planar_network_never_meet() -> None:
+    network = build("resnet18", "pretrain", convolution="planar").eval()
+    volume = torch.randn(1, 1, 4, 34, 34)
+    other = volume.clone()
+    other[:, :, 2] += 1
+    for before, after in zip(network(volume), network(other), strict=True):
+        assert (before != after).flatten(3).any(3).any(1).tolist() == [[False, False, True, False]]

@@ -1,0 +1,73 @@
+"""Make a network for volumes out of one for images: our own planar twin, or any other."""
+
+import copy
+from typing import get_args
+
+from torch import nn
+
+from voxlift.core.errors import ConfigError
+from voxlift.core.inflation import MODES, Mode, inflate
+from voxlift.lifting import convert_2d
+from voxlift.nets.classifier import Classifier
+from voxlift.nets.norm import FrozenBatchNorm2d, apply_norm_mode
+from voxlift.nets.resnet import ResNet
+
+
+def convert(model: nn.Module, *, mode: Mode) -> nn.Module:
+    """Make a copy of a 2D network that takes volumes, with the 2D network's weights.
+
+    A ResNet of Voxlift with `ndim=2` becomes one with `ndim=3`, a backbone like any other: it keeps
+    its geometry, which can be set anew. Any other network of convolutions, norms and pooling is
+    converted layer by layer, with depth never strided; `voxlift.lifting.convert_2d` has more
+    options for those.
+
+    Args:
+        model: A 2D network, such as `timm.create_model("resnet18", pretrained=True)`, a planar
+            twin, or a classifier on one. It is not changed.
+        mode: `i3d` (kernels repeated along depth, their mean), `i3d-center` (kernels in the middle
+            slice), `acs` (kernels shared out over the three planes) or `2.5d` (kernels one slice
+            deep).
+
+    Raises:
+        ConfigError: For an unknown mode, a network that is 3D already, or naming the module that
+            cannot be converted.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"Unknown mode {mode!r}; known are {', '.join(get_args(Mode))}.")
+    if isinstance(model, ResNet):
+        return convert_resnet(model, mode=mode)
+    backbone = model.get_submodule("backbone") if isinstance(model, Classifier) else None
+    if isinstance(backbone, ResNet):
+        classifier = copy.deepcopy(model)
+        classifier.add_module("backbone", convert_resnet(backbone, mode=mode))
+        return classifier
+    return convert_2d(model, mode=mode)
+
+
+def convert_resnet(twin: ResNet, *, mode: Mode) -> ResNet:
+    """Make a ResNet for volumes out of its planar twin.
+
+    Raises:
+        ConfigError: If it is no planar twin.
+    """
+    if twin.architecture.ndim != 2:
+        raise ConfigError(
+            f"This {twin.architecture.name} takes volumes already; only a planar twin (ndim=2) can "
+            "be converted."
+        )
+    converted = ResNet(
+        twin.architecture.model_copy(update={"ndim": 3, "convolution": MODES[mode]}),
+        twin.geometry,
+        checkpointing=twin.checkpointing,
+    )
+    if any(isinstance(module, FrozenBatchNorm2d) for module in twin.modules()):
+        apply_norm_mode(converted, "frozen")
+    state = {
+        name: inflate(tensor, mode=mode, depth=tensor.shape[-1]) if tensor.ndim == 4 else tensor
+        for name, tensor in twin.state_dict().items()
+    }
+    like = next(twin.parameters())
+    converted.to(device=like.device, dtype=like.dtype).load_state_dict(state)
+    for ours, theirs in zip(converted.parameters(), twin.parameters(), strict=True):
+        ours.requires_grad_(theirs.requires_grad)
+    return converted.train(twin.training)
