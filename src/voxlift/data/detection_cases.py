@@ -81,6 +81,10 @@ class Boxes:
         """Return some of the boxes, by a mask or by their positions."""
         return Boxes(self.boxes[rows], self.labels[rows], self.crowd[rows])
 
+    def of_one_class(self) -> "Boxes":
+        """Return the same boxes, all of class 0."""
+        return replace(self, labels=np.zeros_like(self.labels))
+
 
 @dataclass(frozen=True, eq=False)
 class Slices:
