@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.types import Triple
-from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.preprocess import preprocess
+from voxlift.data.readable_volumes import ReadableVolumes
 
 MOST_READ = 40
 LOWEST_HU = -200.0
@@ -45,7 +45,7 @@ class Fingerprint:
 
 
 def take_fingerprint(
-    cases: ClassificationCases, indices: npt.NDArray[np.int64]
+    cases: ReadableVolumes, indices: npt.NDArray[np.int64]
 ) -> tuple[Fingerprint, Sequence[int]]:
     """Look at some of the training volumes, evenly spread.
 
@@ -67,7 +67,7 @@ def take_fingerprint(
 
 
 def propose_preprocessing(
-    cases: ClassificationCases,
+    cases: ReadableVolumes,
     indices: npt.NDArray[np.int64],
     *,
     size_voxels: Triple | None = None,
@@ -80,7 +80,7 @@ def propose_preprocessing(
     """Fill in what the user left open about the preprocessing, and say why.
 
     Args:
-        cases: The data set.
+        cases: The data set, or volumes without labels.
         indices: The training cases; no other is looked at.
         size_voxels: See `Preprocessing`; None takes the median size, up to 160 voxels an axis.
         spacing_mm: See `Preprocessing`; None keeps the spacing as stored.

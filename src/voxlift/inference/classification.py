@@ -98,7 +98,7 @@ def write_report(
         seed=seed,
     )
     comparable = len(train_indices) and len(np.unique(labels)) > 1
-    baselines = _baselines(cases, indices, train_indices, seed=seed) if comparable else {}
+    baselines = case_baselines(cases, indices, train_indices, seed=seed) if comparable else {}
     report = ClassificationReport(split=split, metrics=metrics, baselines=baselines)
     write_text(folder / "metrics.json", json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     write_text(
@@ -115,9 +115,20 @@ def write_report(
     return report
 
 
-def _baselines(
+def case_baselines(
     cases: ClassificationCases, test: Indices, train: Indices, *, seed: int
 ) -> dict[str, Baseline]:
+    """Find out how far one number a case goes, such as its brightness.
+
+    Args:
+        cases: The data set.
+        test: The cases to rank.
+        train: The cases that decide on the direction.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        DataError: If either part holds one class only, or a volume cannot be read.
+    """
     features = []
     for indices in (test, train):
         statistics = case_statistics(cases, indices)
