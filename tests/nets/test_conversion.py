@@ -125,11 +125,15 @@ def test_a_classifier_on_a_twin() -> None:
 
 def test_any_other_network_is_converted_layer_by_layer() -> None:
     network = timm.create_model("resnet10t", pretrained=False, num_classes=2)
-    assert convert(network, mode="i3d").eval()(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 2)
+    for stride_depth in (False, True):
+        converted = convert(network, mode="acs", stride_depth=stride_depth).eval()
+        assert converted(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 2)
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match="takes volumes already"):
         convert(made(twin("resnet10"), "i3d"), mode="i3d")
+    with pytest.raises(ConfigError, match=r"stride_depth and image .* backbone\.geometry"):
+        convert(twin("resnet10"), mode="i3d", stride_depth=True)
     with pytest.raises(ConfigError, match="Unknown mode '3d'; known are i3d"):
         convert(twin("resnet10"), mode="3d")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import copy
 from typing import get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from voxlift.core.errors import ConfigError
 from voxlift.core.inflation import MODES, Mode, inflate
@@ -13,13 +13,19 @@ from voxlift.nets.norm import FrozenBatchNorm2d, apply_norm_mode
 from voxlift.nets.resnet import ResNet
 
 
-def convert(model: nn.Module, *, mode: Mode) -> nn.Module:
+def convert(
+    model: nn.Module,
+    *,
+    mode: Mode,
+    stride_depth: bool = False,
+    check: bool = True,
+    image: Tensor | None = None,
+) -> nn.Module:
     """Make a copy of a 2D network that takes volumes, with the 2D network's weights.
 
     A ResNet of Voxlift with `ndim=2` becomes one with `ndim=3`, a backbone like any other: it keeps
     its geometry, which can be set anew. Any other network of convolutions, norms and pooling is
-    converted layer by layer, with depth never strided; `voxlift.lifting.convert_2d` has more
-    options for those.
+    converted layer by layer (see `voxlift.lifting.convert_2d`).
 
     Args:
         model: A 2D network, such as `timm.create_model("resnet18", pretrained=True)`, a planar
@@ -27,21 +33,31 @@ def convert(model: nn.Module, *, mode: Mode) -> nn.Module:
         mode: `i3d` (kernels repeated along depth, their mean), `i3d-center` (kernels in the middle
             slice), `acs` (kernels shared out over the three planes) or `2.5d` (kernels one slice
             deep).
+        stride_depth: Of other networks than ours: stride, pool and pad depth as height. By default
+            depth keeps its length.
+        check: Of other networks: prove on a small volume that they compute what they did in 2D.
+        image: Of other networks: an image that they take, for the check.
 
     Raises:
-        ConfigError: For an unknown mode, a network that is 3D already, or naming the module that
-            cannot be converted.
+        ConfigError: For an unknown mode, a network that is 3D already, an option of other networks,
+            or naming the module that cannot be converted.
     """
     if mode not in MODES:
         raise ConfigError(f"Unknown mode {mode!r}; known are {', '.join(get_args(Mode))}.")
-    if isinstance(model, ResNet):
-        return convert_resnet(model, mode=mode)
-    backbone = model.get_submodule("backbone") if isinstance(model, Classifier) else None
-    if isinstance(backbone, ResNet):
-        classifier = copy.deepcopy(model)
-        classifier.add_module("backbone", convert_resnet(backbone, mode=mode))
-        return classifier
-    return convert_2d(model, mode=mode)
+    twin = model.get_submodule("backbone") if isinstance(model, Classifier) else model
+    if not isinstance(twin, ResNet):
+        return convert_2d(model, mode=mode, stride_depth=stride_depth, check=check, image=image)
+    if stride_depth or image is not None:
+        raise ConfigError(
+            "stride_depth and image are for networks of other libraries; leave them out, and give "
+            "the converted backbone the geometry that you want: backbone.geometry = ..."
+        )
+    converted = convert_resnet(twin, mode=mode)
+    if model is twin:
+        return converted
+    classifier = copy.deepcopy(model)
+    classifier.add_module("backbone", converted)
+    return classifier
 
 
 def convert_resnet(twin: ResNet, *, mode: Mode) -> ResNet:
