@@ -127,7 +127,7 @@ def test_any_other_network_is_converted_layer_by_layer() -> None:
     network = timm.create_model("resnet10t", pretrained=False, num_classes=2)
     for stride_depth in (False, True):
         converted = convert(network, mode="acs", stride_depth=stride_depth).eval()
-        assert converted(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 2)
+        assert converted(torch.zeros(1, 3, 32, 32, 32)).shape == (1, 2)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

@@ -51,7 +51,8 @@ def convert_2d(
             slices, away from the ends of depth, the network computes what it did in 2D.
             `i3d-center` puts each kernel into the middle slice. `acs` lays a third of each layer's
             output channels into each of the three planes, without new parameters. `2.5d` works
-            slice by slice, but for norms and pooling over whole volumes. `i3d-center` starts as the same function as `2.5d`, but can learn.
+            slice by slice, but for norms and pooling over whole volumes. `i3d-center` starts as
+            the same function as `2.5d`, but can learn to see across slices.
         stride_depth: Stride, pool and pad depth as height. By default depth keeps its length
             throughout, as in pre-training, and windows of pooling are one slice deep.
         check: Prove on a small volume that the modules' own `forward` fits volumes too.
