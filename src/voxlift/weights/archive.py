@@ -148,8 +148,8 @@ class Archive:
             raise self._damaged(f"{entry.filename} has another check sum than when it was written")
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
-        self.stream.seek(entry.header_offset)
-        header = self.stream.read(LOCAL_BYTES)
+        self.stream.seek(max(0, entry.header_offset))
+        header = self.stream.read(LOCAL_BYTES) if entry.header_offset >= 0 else b""
         if len(header) < LOCAL_BYTES or not header.startswith(b"PK\x03\x04"):
             raise self._damaged(f"{entry.filename} is not where its archive says")
         lengths = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]

@@ -1,6 +1,7 @@
 """Files that ask for code: how they are refused, and the one place where they may run it."""
 
 import pickle
+import shlex
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,8 @@ class CodeNeededError(WeightsError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path} {why}. Voxlift opens nothing that can run code. If you trust whoever made the "
-            f"file, convert it once: voxlift convert {path} --allow-code --out NEW.safetensors"
+            f"file, convert it once: voxlift convert {shlex.quote(str(path))} --allow-code "
+            "--out NEW.safetensors"
         )
 
 

@@ -22,9 +22,9 @@ from voxlift.weights.file_kind import ZIP_MAGIC
 from voxlift.weights.inventory import (
     BrokenPickleError,
     Inventory,
-    Storage,
     take_inventory,
 )
+from voxlift.weights.pickle_machine import Storage
 from voxlift.weights.plain import HARMLESS
 from voxlift.weights.unwrap import Unwrapped, unwrap
 

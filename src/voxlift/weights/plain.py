@@ -130,11 +130,11 @@ HARMLESS: tuple[tuple[Callable[..., object], str], ...] = (
     (PlainDict, "lightning.pytorch.utilities.parsing.AttributeDict"),
     (PlainDict, "lightning_fabric.utilities.data.AttributeDict"),
     (PlainDict, "lightning.fabric.utilities.data.AttributeDict"),
-    (plain_path, "pathlib.Path"),
-    (plain_path, "pathlib.PosixPath"),
-    (plain_path, "pathlib.WindowsPath"),
-    (plain_path, "pathlib._local.PosixPath"),
-    (plain_path, "pathlib._local.WindowsPath"),
+    *(
+        (plain_path, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ),
     (plain_set, "builtins.frozenset"),
     (PlainType, "builtins.bool"),
     (PlainType, "builtins.dict"),

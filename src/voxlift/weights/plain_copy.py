@@ -51,7 +51,7 @@ class PlainCopy:
             if self.left <= 0:
                 copy["..."] = TOO_MUCH
                 break
-            copy[str(self.of(key, MAX_DEPTH))] = self.of(item, depth + 1)
+            copy[str(self.of(key, max(depth + 1, MAX_DEPTH)))] = self.of(item, depth + 1)
         return copy
 
     def _list(self, value: Iterable[object], depth: int) -> Plain:
