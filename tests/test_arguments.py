@@ -8,12 +8,14 @@ import tyro
 
 from voxlift.arguments import (
     BenchCommand,
+    ConvertCommand,
     EvaluateCommand,
     FinetuneCommand,
     Flags,
     InspectCommand,
     PredictCommand,
     PretrainCommand,
+    PushCommand,
     QuickstartCommand,
 )
 from voxlift.cli.console import STYLE
@@ -22,12 +24,14 @@ from voxlift.recipes.transfer import classify_few
 
 COMMANDS: list[type[Any]] = [
     BenchCommand,
+    ConvertCommand,
     EvaluateCommand,
     FinetuneCommand,
     Flags,
     InspectCommand,
     PredictCommand,
     PretrainCommand,
+    PushCommand,
     QuickstartCommand,
 ]
 

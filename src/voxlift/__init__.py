@@ -9,10 +9,15 @@ from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_volume, write_volume
 from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
+from voxlift.inference.conversion import convert_weights
+from voxlift.inference.export import export_model
 from voxlift.lifting import lift
+from voxlift.nets.conversion import convert as convert_2d
 from voxlift.nets.factory import create_backbone, create_model, list_backbones
 from voxlift.training.run import Run
 from voxlift.weights.bundled import list_weights
+from voxlift.weights.catalogue import list_formats
+from voxlift.weights.hub import push_weights
 from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
 
@@ -29,16 +34,21 @@ __all__ = [
     "Volume",
     "VoxliftError",
     "WeightsError",
+    "convert_2d",
+    "convert_weights",
     "create_backbone",
     "create_model",
     "evaluate",
+    "export_model",
     "finetune",
     "lift",
     "list_backbones",
+    "list_formats",
     "list_weights",
     "load_weights",
     "predict",
     "pretrain",
+    "push_weights",
     "read_volume",
     "save_weights",
     "suggest_geometry",

@@ -14,7 +14,7 @@ from voxlift.cli.runs import (
     pretrain_command,
     quickstart_command,
 )
-from voxlift.cli.weights import inspect_command
+from voxlift.cli.weights import convert_command, inspect_command, push_command
 from voxlift.core.errors import VoxliftError
 from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
 
@@ -27,7 +27,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "finetune": (finetune_command, "fine-tune a backbone on labelled volumes"),
     "evaluate": (evaluate_command, "judge a saved model on labelled data"),
     "predict": (predict_command, "let a saved model answer about volumes"),
-    "inspect": (inspect_command, "say what a weight file holds; list the bundled starts"),
+    "inspect": (inspect_command, "say what a weight file holds; list starts and formats"),
+    "convert": (convert_command, "convert weights: from foreign, from 2D, to ONNX and others"),
+    "push": (push_command, "publish a weight file on the Hugging Face hub, with a model card"),
     "bench": (bench_command, "time Voxlift against plain and foreign code"),
 }
 

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from voxlift.arguments import InspectCommand
+from voxlift.arguments import ConvertCommand, InspectCommand, PushCommand
 from voxlift.cli.console import out, parse_command
 from voxlift.core.errors import ConfigError
+from voxlift.inference.conversion import convert_weights
 from voxlift.inference.inspection import try_weights
+from voxlift.inference.saved_model import find_models
 from voxlift.weights.bundled import list_weights
+from voxlift.weights.catalogue import list_formats
+from voxlift.weights.hub import push_weights
 from voxlift.weights.inspect import describe_weights
 
 
@@ -19,7 +23,7 @@ def inspect_command(argv: Sequence[str]) -> int:
         return _describe(command, command.file)
     if command.into is not None:
         raise ConfigError("--into tries the weights of a file; name the file as well.")
-    table = Table("name", "what", "architecture", "licence", "size")
+    table = Table("name", "what", "architecture", "licence", "size", title="Bundled starts")
     for entry in list_weights():
         shape = f"{entry.architecture.name}, width {entry.architecture.width}"
         table.add_row(
@@ -30,6 +34,43 @@ def inspect_command(argv: Sequence[str]) -> int:
             f"{entry.num_bytes / 1e6:.1f} MB",
         )
     out.print(table)
+    formats = Table("format", "files", "licence", title="Formats that are read")
+    for known in list_formats():
+        formats.add_row(known.name, known.summary, known.licence or "not stated")
+    out.print(formats)
+    return 0
+
+
+def convert_command(argv: Sequence[str]) -> int:
+    """Convert weights."""
+    command = parse_command(ConvertCommand, "convert", argv)
+    result = convert_weights(
+        command.source,
+        command.out,
+        to=command.to,
+        geometry=command.geometry,
+        in_channels=command.in_channels,
+        channels=command.channels,
+        size_voxels=command.size_voxels,
+        half=command.half,
+        allow_code=command.allow_code,
+        overwrite=command.overwrite,
+    )
+    out.print(f"Written: {result.path} ({result.target})", soft_wrap=True, highlight=False)
+    out.print(result.sentences, soft_wrap=True, highlight=False)
+    return 0
+
+
+def push_command(argv: Sequence[str]) -> int:
+    """Publish a weight file."""
+    command = parse_command(PushCommand, "push", argv)
+    models = find_models(command.model)
+    if len(models) != 1:
+        raise ConfigError(f"{command.model} holds several folds; give the file of one of them.")
+    address = push_weights(
+        models[0], command.repository, private=command.private, overwrite=command.overwrite
+    )
+    out.print(f"Published: {address}", soft_wrap=True, highlight=False)
     return 0
 
 

@@ -157,7 +157,7 @@ def export_model(
         num_bytes=num_bytes,
         notes=source.notes,
     )
-    logger.info("Exported %s", report.summary())
+    logger.info("Exported %s", path)
     return report
 
 

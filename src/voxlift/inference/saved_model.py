@@ -101,7 +101,7 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
                 "so it cannot answer. Fine-tune it first: voxlift finetune --weights "
                 f"{file.path.name} --data ..."
             )
-        network = _build(header.head, header)
+        network = build_model(header)
         load_weights(network, file, head="required", min_coverage=1.0)
         networks.append(network.eval().to(device))
     headers = [file.header for file in files]
@@ -124,8 +124,14 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
     return SavedModel(tuple(networks), head, preprocessing)
 
 
-def _build(head: HeadDescription, header: WeightHeader) -> nn.Module:
-    """Make the network that a file describes, without its weights."""
+def build_model(header: WeightHeader) -> nn.Module:
+    """Make the network with a head that a file describes, without its weights.
+
+    Args:
+        header: Of a file with a head.
+    """
+    head = header.head
+    assert head is not None
     backbone = backbone_class(header.architecture)(header.architecture, header.geometry)
     if head.task != "segment":
         return create_model("classify", backbone=backbone, num_classes=head.num_classes)

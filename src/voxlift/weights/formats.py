@@ -12,6 +12,7 @@ from voxlift.weights.foreign.medicalnet import MedicalNetFormat
 from voxlift.weights.foreign.models_genesis import ModelsGenesisFormat
 from voxlift.weights.foreign.mp3d import MP3DFormat
 from voxlift.weights.foreign.nnunet import NnunetFormat
+from voxlift.weights.foreign.planar import PLANAR_FORMATS, UndeclaredPlanarFormat
 from voxlift.weights.foreign.segresnet import SegResNetFormat
 from voxlift.weights.foreign.suprem_monai import SupremSwinUNETRFormat
 from voxlift.weights.foreign.suprem_unet import SupremUnetFormat
@@ -38,6 +39,8 @@ FORMATS: dict[str, WeightFormat] = {
     "voco": VocoFormat(),
     "nnunet": NnunetFormat(),
     "gvsl": GvslFormat(),
+    **PLANAR_FORMATS,
+    "2d": UndeclaredPlanarFormat(),
 }
 """Every format by the name with which a file can be declared to have it: `NAME:FILE`."""
 

@@ -10,6 +10,7 @@ from voxlift.core.geometry import geometry_name
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.report import LoadReport
 from voxlift.weights.diagnosis import refusal
+from voxlift.weights.formats import OWN
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.load import compare
 from voxlift.weights.match import HeadRule
@@ -74,7 +75,8 @@ class WeightDescription(BaseModel):
             ("file", f"{self.path} ({self.num_bytes / 1e6:.1f} MB)"),
             ("sha256", self.sha256),
             ("format", f"{self.format}, header version {header.format_version}, "
-             f"written by Voxlift {header.voxlift_version}"),
+             f"written by Voxlift {header.voxlift_version}" if self.format == OWN
+             else self.format),
             ("architecture", f"{shape.name}, {shape.ndim}D, width {shape.width}, "
              f"stem kernel {shape.stem_kernel}, shortcut {shape.shortcut}"
              + (f", {shape.num_slices} slices" if shape.num_slices else "")),

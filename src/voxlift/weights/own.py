@@ -9,7 +9,7 @@ from voxlift.weights.translation import Translation
 class VoxliftFormat:
     """A safetensors file with a Voxlift header."""
 
-    summary = "written by Voxlift"
+    summary = "written by Voxlift; each says its licence"
     licence = None
 
     def recognises(self, container: Container) -> bool:
