@@ -1,0 +1,126 @@
+"""What all heads of a detector share: what they are built of, are given and give.
+
+torchvision's heads know boxes and background. A region to be ignored, such as a crowd, is neither:
+what lies on it is no example of background, and what matches a box within it is a good example all
+the same.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+from voxlift.nets.feature_pyramid import PyramidAnchors
+
+Losses = dict[str, Tensor]
+Maps = dict[str, Tensor]
+
+IGNORED, BACKGROUND = -1, 0
+"""Labels of samples in two stages, as torchvision numbers them; classes count from 1."""
+
+
+class Detection(TypedDict):
+    """Boxes found in one image: x1, y1, x2, y2 in pixels, the best first, and 0-based classes."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Regions(TypedDict):
+    """What is known of one image: boxes, their 0-based classes, and regions to be ignored."""
+
+    boxes: Tensor
+    labels: Tensor
+    ignored: Tensor
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What all heads ask for.
+
+    Args:
+        channels: Of the pyramid's maps.
+        num_levels: Levels of the pyramid.
+        num_classes: Classes, without background.
+        head_width: Outputs of the two fully connected layers of a two-stage head.
+        anchor_scale: Edge of an anchor in strides of its level.
+        anchor_ratios: Height over width of the anchors.
+        score_threshold: Boxes with a lower score are left out.
+        nms_threshold: Of two boxes of a class whose IoU is larger, the worse is left out.
+        max_boxes: Most boxes found in an image.
+        box_samples: Proposals of an image that a second stage learns from.
+    """
+
+    channels: int
+    num_levels: int
+    num_classes: int
+    head_width: int
+    anchor_scale: float
+    anchor_ratios: tuple[float, ...]
+    score_threshold: float
+    nms_threshold: float
+    max_boxes: int
+    box_samples: int
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Under the names that torchvision has for them."""
+        return {
+            "score_thresh": self.score_threshold,
+            "nms_thresh": self.nms_threshold,
+            "detections_per_img": self.max_boxes,
+        }
+
+    def anchors(self, *, per_octave: int = 1) -> PyramidAnchors:
+        """Make the anchors, of one size a level or of several within each doubling.
+
+        Raises:
+            ConfigError: If they leave gaps.
+        """
+        anchors = PyramidAnchors(
+            scales=[self.anchor_scale * 2 ** (i / per_octave) for i in range(per_octave)],
+            ratios=self.anchor_ratios,
+            num_levels=self.num_levels,
+        )
+        anchors.check_cover()
+        return anchors
+
+
+def lies_on(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Tell which boxes lie on one of some regions by more than half of their own area.
+
+    Shape:
+        `(boxes, 4)`, `(regions, 4)` -> `(boxes,)`.
+    """
+    corners, others = boxes[:, None], regions[None]
+    edges = torch.minimum(corners[..., 2:], others[..., 2:]) - torch.maximum(
+        corners[..., :2], others[..., :2]
+    )
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return (edges.clamp(min=0).prod(2) > 0.5 * areas[:, None]).any(1)
+
+
+class DetectionHead(nn.Module, ABC):
+    """What stands on the pyramid's maps.
+
+    Attributes:
+        groups: Modules of the head that are of use without those named after them; what is in two
+            of them belongs to the later. Only the last has the number of classes in its shapes.
+    """
+
+    groups: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def judge(self) -> Any:
+        """The module of torchvision's that holds the thresholds."""
+
+    @abstractmethod
+    def forward(
+        self, images: ImageList, maps: Maps, targets: list[Regions] | None
+    ) -> Losses | list[Detection]:
+        """Compute the losses if there are targets, else find boxes."""

@@ -1,0 +1,259 @@
+"""A detector: boxes in the key slice of a few slices, from a backbone that turns them into planes.
+
+Source:
+    Feature pyramid and Faster R-CNN on a 3D backbone with group transforms: arXiv 2012.08770.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NotRequired, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from voxlift.core.backbone import Backbone
+from voxlift.core.detection_settings import Head
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.nets.detection_head import (
+    Detection,
+    DetectionHead,
+    HeadSettings,
+    Losses,
+    Maps,
+    Regions,
+)
+from voxlift.nets.feature_pyramid import (
+    LAST_LEVEL_STRIDE,
+    feature_pyramid,
+    pad_volumes,
+    plane_strides,
+)
+from voxlift.nets.one_stage_head import fcos_head, retinanet_head
+from voxlift.nets.two_stage_head import TwoStageHead
+
+HEADS: dict[Head, Callable[[HeadSettings], DetectionHead]] = {
+    "faster-rcnn": TwoStageHead,
+    "retinanet": retinanet_head,
+    "fcos": fcos_head,
+}
+"""Every head by name."""
+
+
+class Target(TypedDict):
+    """What is marked in one image.
+
+    Boxes are x1, y1, x2, y2 in pixels, `(boxes, 4)`; labels are classes from 0, without background;
+    `crowd` marks the boxes that are regions to be ignored, whose label is of no account.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: NotRequired[Tensor]
+
+
+class Detector(nn.Module):
+    """Find boxes in planes: a feature pyramid on a backbone, and one of torchvision's heads on it.
+
+    Nothing is resized or normalised here; volumes of unequal size are padded to a common one.
+    Anchors follow the strides of the backbone, also when it is given another geometry.
+
+    Args:
+        backbone: Any encoder whose maps are planes: `mp3d18`, `mp3d63`, or a ResNet built with
+            `num_slices`.
+        num_classes: Lesion classes, without background.
+        head: `faster-rcnn` in two stages; `retinanet` or `fcos` in one.
+        fpn_channels: Channels of the pyramid's maps.
+        head_width: Outputs of the two fully connected layers of `faster-rcnn`.
+        anchor_scale: Edge of an anchor in strides of its map; `fcos` has no anchors.
+        anchor_ratios: Height over width of the anchors.
+        score_threshold: Boxes with a lower score are left out.
+        nms_threshold: Of two boxes of a class whose IoU is larger, the worse is left out.
+        max_boxes: Most boxes found in an image.
+        box_samples: Proposals of an image that the second stage of `faster-rcnn` learns from; fewer
+            make a step shorter, mostly on a CPU.
+
+    Raises:
+        ConfigError: For a backbone without planes, an unknown head, or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        head: Head = "faster-rcnn",
+        fpn_channels: int = 256,
+        head_width: int = 1024,
+        anchor_scale: float = 4.0,
+        anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        max_boxes: int = 100,
+        box_samples: int = 512,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ConfigError(
+                f"A detector needs at least one class beside the background; found {num_classes}."
+            )
+        if head not in HEADS:
+            raise ConfigError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
+        plane_strides(backbone)
+        assert isinstance(backbone, nn.Module)
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.fpn = feature_pyramid(backbone.out_channels, channels=fpn_channels)
+        self.head = HEADS[head](
+            HeadSettings(
+                channels=fpn_channels,
+                num_levels=len(backbone.out_channels) + 1,
+                num_classes=num_classes,
+                head_width=head_width,
+                anchor_scale=anchor_scale,
+                anchor_ratios=tuple(anchor_ratios),
+                score_threshold=score_threshold,
+                nms_threshold=nms_threshold,
+                max_boxes=max_boxes,
+                box_samples=box_samples,
+            )
+        )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each level of the pyramid, in pixels of the input."""
+        strides = plane_strides(self.backbone)
+        return (*strides, strides[-1] * LAST_LEVEL_STRIDE)
+
+    @property
+    def head_groups(self) -> tuple[str, ...]:
+        """Modules behind the backbone that are of use without those named after them.
+
+        What is in two of them belongs to the later. Only the last has the number of classes in its
+        shapes.
+        """
+        return ("fpn", *(f"head.{group}" for group in self.head.groups))
+
+    @property
+    def score_threshold(self) -> float:
+        """Lowest score of a box that is found; can be set."""
+        return float(self.head.judge.score_thresh)
+
+    @score_threshold.setter
+    def score_threshold(self, threshold: float) -> None:
+        self.head.judge.score_thresh = threshold
+
+    @property
+    def max_boxes(self) -> int:
+        """Most boxes found in an image; can be set."""
+        return int(self.head.judge.detections_per_img)
+
+    @max_boxes.setter
+    def max_boxes(self, count: int) -> None:
+        self.head.judge.detections_per_img = count
+
+    def pyramid(self, volumes: Tensor) -> Maps:
+        """Compute the pyramid's maps, from the finest to the coarsest, by their names.
+
+        Args:
+            volumes: Of one size, a multiple of every stride.
+
+        Shape:
+            `(batch, in_channels, num_slices, height, width)` -> maps of
+            `(batch, fpn_channels, height / stride, width / stride)`.
+        """
+        planes = {str(i): plane for i, plane in enumerate(self.backbone(volumes))}
+        maps: Maps = self.fpn(planes)
+        return maps
+
+    def forward(
+        self, volumes: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
+    ) -> Losses | list[Detection]:
+        """Compute the losses in training; in evaluation find boxes, and pass over the targets.
+
+        Args:
+            volumes: `(in_channels, num_slices, height, width)` each, or a batch of them.
+            targets: What is marked in each, needed in training; there may be nothing in an image.
+
+        Returns:
+            In training the losses by name, to be added up; else the boxes found in each image.
+
+        Raises:
+            DataError: For volumes that cannot be put into one batch, targets that do not fit them,
+                or boxes without area or outside their image.
+        """
+        images = pad_volumes(volumes, multiple=math.lcm(*self.strides))
+        regions = self._check(targets, images.image_sizes) if self.training else None
+        result: Losses | list[Detection] = self.head(images, self.pyramid(images.tensors), regions)
+        return result
+
+    def compute_losses(
+        self, volumes: Sequence[Tensor] | Tensor, targets: Sequence[Target]
+    ) -> Losses:
+        """Compute the losses, in training."""
+        assert self.training, "Losses are computed in training only: call .train() before."
+        losses = self(volumes, targets)
+        assert isinstance(losses, dict)
+        return losses
+
+    @torch.no_grad()
+    def detect(self, volumes: Sequence[Tensor] | Tensor) -> list[Detection]:
+        """Find boxes, in evaluation."""
+        assert not self.training, "Boxes are found in evaluation only: call .eval() before."
+        found = self(volumes)
+        assert isinstance(found, list)
+        return found
+
+    def _check(
+        self, targets: Sequence[Target] | None, sizes: Sequence[tuple[int, int]]
+    ) -> list[Regions]:
+        if targets is None or len(targets) != len(sizes):
+            count = 0 if targets is None else len(targets)
+            raise DataError(
+                f"There are {len(sizes)} volumes and targets of {count}. In training each needs "
+                "its own; an image without boxes has a target with none. Call .eval() to predict."
+            )
+        return [
+            check_target(target, size=size, num_classes=self.num_classes)
+            for target, size in zip(targets, sizes, strict=True)
+        ]
+
+
+def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> Regions:
+    """Refuse targets that would train nonsense, and set regions to be ignored apart.
+
+    Args:
+        target: What is marked in an image.
+        size: Of the image, (height, width) in pixels.
+        num_classes: Classes, without background.
+
+    Raises:
+        DataError: If lengths differ, a box has no area or lies outside the image, or a label is out
+            of range.
+    """
+    boxes, labels = target["boxes"].float(), target["labels"].long()
+    crowd = target.get("crowd", torch.zeros_like(labels, dtype=torch.bool)).bool()
+    count = len(labels)
+    if boxes.shape != (count, 4) or labels.shape != (count,) or crowd.shape != (count,):
+        raise DataError(
+            f"Boxes of the shape {tuple(boxes.shape)}, labels of {tuple(labels.shape)} and marks "
+            f"of crowds of {tuple(crowd.shape)} do not belong together; expected (count, 4) and "
+            "(count,) each."
+        )
+    height, width = size
+    finite = torch.isfinite(boxes).all(1)
+    with_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    inside = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < boxes.new_tensor([width, height])).all(1)
+    for good, what in (
+        (finite & with_area, "has no area; expected x1 < x2 and y1 < y2"),
+        (inside, f"lies outside its image of {height} x {width} pixels"),
+    ):
+        if not good.all():
+            found = [round(edge, 2) for edge in boxes[int((~good).nonzero()[0, 0])].tolist()]
+            raise DataError(f"The box {found} (x1, y1, x2, y2) {what}. Leave such boxes out.")
+    classes = labels[~crowd]
+    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
+        raise DataError(
+            f"Labels from {int(classes.min())} to {int(classes.max())} for a detector of "
+            f"{num_classes} classes; they count from 0, and the background is none of them."
+        )
+    return {"boxes": boxes[~crowd], "labels": classes, "ignored": boxes[crowd]}
