@@ -128,8 +128,10 @@ def _of_label(
     outcomes: list[list[tuple[Mask, Mask]]] = [[] for _ in thresholds]
     for image in images:
         chosen = np.flatnonzero(image.labels == label)
-        chosen = chosen[np.argsort(-image.scores[chosen], kind="stable")[:max_boxes]]
         there = image.truth_labels == label
+        if not len(chosen) and not there.any():
+            continue
+        chosen = chosen[np.argsort(-image.scores[chosen], kind="stable")[:max_boxes]]
         ignored = image.ignored[there]
         over_union, over_box = overlaps(image.boxes[chosen], image.truths[there])
         overlap = np.where(ignored, over_box, over_union)
