@@ -17,11 +17,13 @@ from voxlift.core.files import write_text
 from voxlift.core.geometry import geometry_name
 from voxlift.figures.start_curves import plot_start_curves
 from voxlift.weights.bundled import WeightEntry, list_weights
+from voxlift.weights.catalogue import FormatEntry, list_formats
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SEGMENTATION_PAGE = ROOT / "docs" / "results" / "segmentation.md"
 START_CURVES = ROOT / "docs" / "results" / "images" / "hippocampus-starts.png"
+FORMATS_PAGE = ROOT / "docs" / "how-to" / "weights.md"
 AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_MEASURED = "(Not measured yet.)"
@@ -69,6 +71,12 @@ def describe_weights(entries: Sequence[WeightEntry]) -> str:
             )
         )
     return _table(("name", "network", "learned from", "test top-1", "size", "licence"), rows)
+
+
+def describe_formats(entries: Sequence[FormatEntry]) -> str:
+    """Lay the formats that are read out as a Markdown table."""
+    rows = [(f"`{each.name}`", each.summary, each.licence or "not stated") for each in entries]
+    return _table(("format", "files", "licence"), rows)
 
 
 def _quickstart(path: Path, content: dict[str, Any]) -> str:
@@ -306,7 +314,14 @@ def updated_pages() -> dict[Path, str]:
     page = fill(page, "starts", describe_segmentation_starts(_load("hippocampus")))
     for recipe in ("hippocampus", "lidc-segment"):
         page = fill(page, recipe, describe_recipe(_load(f"recipe-{recipe}")))
-    return {README: readme, AXIS_PAGE: axis_page, SEGMENTATION_PAGE: page}
+    formats = FORMATS_PAGE.read_text(encoding="utf-8")
+    formats = fill(formats, "formats", describe_formats(list_formats()))
+    return {
+        README: readme,
+        AXIS_PAGE: axis_page,
+        SEGMENTATION_PAGE: page,
+        FORMATS_PAGE: formats,
+    }
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from voxlift.weights.translation import Translation
 class VoxliftFormat:
     """A safetensors file with a Voxlift header."""
 
-    summary = "written by Voxlift; each says its licence"
-    licence = None
+    summary = "written by Voxlift"
+    licence = "as each file says"
 
     def recognises(self, container: Container) -> bool:
         """Look for the header's key."""
