@@ -9,12 +9,14 @@ import tyro
 from voxlift.arguments import (
     BenchCommand,
     ConvertCommand,
+    EmbedCommand,
     EvaluateCommand,
     FinetuneCommand,
     Flags,
     InspectCommand,
     PredictCommand,
     PretrainCommand,
+    ProbeCommand,
     PushCommand,
     QuickstartCommand,
 )
@@ -25,12 +27,14 @@ from voxlift.recipes.transfer import classify_few
 COMMANDS: list[type[Any]] = [
     BenchCommand,
     ConvertCommand,
+    EmbedCommand,
     EvaluateCommand,
     FinetuneCommand,
     Flags,
     InspectCommand,
     PredictCommand,
     PretrainCommand,
+    ProbeCommand,
     PushCommand,
     QuickstartCommand,
 ]

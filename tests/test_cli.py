@@ -64,6 +64,8 @@ FLAGS = {
     "convert": "SOURCE --out --to --geometry --in-channels --channels --size-voxels --half "
     "--allow-code --overwrite --debug",
     "push": "MODEL ORG/NAME --private --overwrite --debug",
+    "probe": "--data --weights --out --label-fraction --statistics --seed --overwrite --debug",
+    "embed": "START INPUT --data --out --pool --statistics --batch-size --overwrite --debug",
     "bench": "--only --json --debug",
 }
 

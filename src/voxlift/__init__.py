@@ -7,6 +7,7 @@ from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.report import LoadReport
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_volume, write_volume
+from voxlift.embedding import embed
 from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
 from voxlift.inference.conversion import convert_weights
@@ -14,6 +15,7 @@ from voxlift.inference.export import export_model
 from voxlift.lifting import lift
 from voxlift.nets.conversion import convert as convert_2d
 from voxlift.nets.factory import create_backbone, create_model, list_backbones
+from voxlift.probing import probe
 from voxlift.training.run import Run
 from voxlift.weights.bundled import list_weights
 from voxlift.weights.catalogue import list_formats
@@ -38,6 +40,7 @@ __all__ = [
     "convert_weights",
     "create_backbone",
     "create_model",
+    "embed",
     "evaluate",
     "export_model",
     "finetune",
@@ -48,6 +51,7 @@ __all__ = [
     "load_weights",
     "predict",
     "pretrain",
+    "probe",
     "push_weights",
     "read_volume",
     "save_weights",

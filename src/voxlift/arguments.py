@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import tyro
 
 from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
+from voxlift.embedding import FeatureOptions
 from voxlift.evaluation import SegmentationOutput, Split
+from voxlift.probing import ProbeOptions
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -212,6 +214,56 @@ class PushCommand:
     model: Model
     repository: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ORG/NAME")]
     private: Flag = False
+    overwrite: Flag = False
+    debug: Flag = False
+
+
+@dataclass
+class EmbedCommand:
+    """Write the features that a start has of volumes, for uses of your own.
+
+    Args:
+        weights: scratch, a start by any of its names, or a run folder.
+        inputs: Volumes without labels: files, DICOM series folders, or folders of them.
+        data: Labelled volumes instead (see finetune --data); their labels are written as well.
+        out: An .npz or .parquet file (the latter needs voxlift[parquet]).
+        features: How features are computed.
+        overwrite: Replace the file.
+        debug: Show tracebacks of errors.
+    """
+
+    weights: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="START")]
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[INPUT ...]")
+    ] = ()
+    data: str | None = None
+    out: Path = Path("runs/features.npz")
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    overwrite: Flag = False
+    debug: Flag = False
+
+
+@dataclass
+class ProbeCommand:
+    """Judge starts by simple classifiers on their features: often the better tool for few labels.
+
+    For each start a linear probe and nearest neighbours learn from the training cases and are
+    judged on the test cases, by the splits of finetune with the same seed, with intervals over
+    patients.
+
+    Args:
+        data: Labelled volumes (see finetune --data).
+        weights: The starts; scratch, a network of random weights, is the control.
+        out: Folder for table, predictions and figure.
+        options: How starts are probed.
+        overwrite: Replace the results in the folder.
+        debug: Show tracebacks of errors.
+    """
+
+    data: str
+    weights: tuple[str, ...] = ("scratch", "tiny", "tiny-axes")
+    out: Path = Path("runs/probe")
+    options: ProbeOptions = field(default_factory=ProbeOptions)
     overwrite: Flag = False
     debug: Flag = False
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from voxlift.inference.segmentation_files import SegmentedFiles
 from voxlift.inference.volumes import Predictions
 from voxlift.metrics.bootstrap import Interval
+from voxlift.probing import ProbeResult
 
 
 def judgement_table(
@@ -43,3 +44,26 @@ def volume_table(result: SegmentedFiles) -> Table:
 
 def _millilitres(volume_ml: float) -> str:
     return f"{volume_ml:.0f}" if volume_ml >= 100 else f"{volume_ml:.3g}"
+
+
+def probe_table(result: ProbeResult) -> Table:
+    """Show what simple classifiers make of the features of each start."""
+    columns = ("start", "classifier", "AUROC", "balanced accuracy", "AUROC against scratch")
+    table = Table(*columns, title=result.title)
+    for score in result.scores:
+        gain = "" if score.gain is None else _span(score.gain, sign="+")
+        table.add_row(
+            score.start,
+            score.method,
+            _span(score.auroc),
+            _span(score.balanced_accuracy),
+            gain,
+        )
+    for name, baseline in result.baselines.items():
+        table.add_row(f"({name} alone)", "", _span(baseline.auroc), "", "")
+    return table
+
+
+def _span(interval: Interval, *, sign: str = "") -> str:
+    value, low, high = (f"{x:{sign}.3f}" for x in (interval.value, interval.low, interval.high))
+    return value if isnan(interval.low) else f"{value} ({low} to {high})"

@@ -14,7 +14,13 @@ from voxlift.cli.runs import (
     pretrain_command,
     quickstart_command,
 )
-from voxlift.cli.weights import convert_command, inspect_command, push_command
+from voxlift.cli.weights import (
+    convert_command,
+    embed_command,
+    inspect_command,
+    probe_command,
+    push_command,
+)
 from voxlift.core.errors import VoxliftError
 from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
 
@@ -30,6 +36,8 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "inspect": (inspect_command, "say what a weight file holds; list starts and formats"),
     "convert": (convert_command, "convert weights: from foreign, from 2D, to ONNX and others"),
     "push": (push_command, "publish a weight file on the Hugging Face hub, with a model card"),
+    "probe": (probe_command, "judge starts by simple classifiers, for few labels"),
+    "embed": (embed_command, "write the features that a start has of volumes"),
     "bench": (bench_command, "time Voxlift against plain and foreign code"),
 }
 

@@ -1,19 +1,31 @@
 """Commands about weights."""
 
+import logging
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from voxlift.arguments import ConvertCommand, InspectCommand, PushCommand
-from voxlift.cli.console import out, parse_command
+from voxlift.arguments import (
+    ConvertCommand,
+    EmbedCommand,
+    InspectCommand,
+    ProbeCommand,
+    PushCommand,
+)
+from voxlift.cli.console import count_progress, out, parse_command
 from voxlift.core.errors import ConfigError
+from voxlift.embedding import embed
 from voxlift.inference.conversion import convert_weights
 from voxlift.inference.inspection import try_weights
 from voxlift.inference.saved_model import find_models
+from voxlift.probing import probe
+from voxlift.tables import probe_table
 from voxlift.weights.bundled import list_weights
 from voxlift.weights.catalogue import list_formats
 from voxlift.weights.hub import push_weights
 from voxlift.weights.inspect import describe_weights
+
+logger = logging.getLogger("voxlift.cli")
 
 
 def inspect_command(argv: Sequence[str]) -> int:
@@ -71,6 +83,44 @@ def push_command(argv: Sequence[str]) -> int:
         models[0], command.repository, private=command.private, overwrite=command.overwrite
     )
     out.print(f"Published: {address}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def embed_command(argv: Sequence[str]) -> int:
+    """Write the features of volumes."""
+    command = parse_command(EmbedCommand, "embed", argv)
+    with count_progress("Volumes") as on_volume:
+        found = embed(
+            command.weights,
+            data=command.data,
+            inputs=command.inputs,
+            out=command.out,
+            options=command.features,
+            overwrite=command.overwrite,
+            on_volume=on_volume,
+        )
+    out.print(f"{found.features.shape[0]} volumes, {found.features.shape[1]} features each")
+    out.print(f"Features: {command.out}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def probe_command(argv: Sequence[str]) -> int:
+    """Judge starts by simple classifiers."""
+    command = parse_command(ProbeCommand, "probe", argv)
+    with count_progress("Volumes") as on_volume:
+        result = probe(
+            command.data,
+            weights=command.weights,
+            out=command.out,
+            options=command.options,
+            overwrite=command.overwrite,
+            on_start=lambda name, number, total: logger.info("%s (%d/%d)", name, number + 1, total),
+            on_volume=on_volume,
+        )
+    out.print(probe_table(result))
+    for sentence in result.sentences:
+        out.print(sentence)
+    out.print(f"Results and figure: {result.folder}", soft_wrap=True, highlight=False)
     return 0
 
 
