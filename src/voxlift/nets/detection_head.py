@@ -7,7 +7,7 @@ the same.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict
+from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,11 @@ class HeadSettings:
         return anchors
 
 
+def precise(values: Tensor) -> Tensor:
+    """Bring what boxes are computed of to full precision: bf16 would move an edge by pixels."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def lies_on(boxes: Tensor, regions: Tensor) -> Tensor:
     """Tell which boxes lie on one of some regions by more than half of their own area.
 
@@ -110,14 +115,13 @@ class DetectionHead(nn.Module, ABC):
     Attributes:
         groups: Modules of the head that are of use without those named after them; what is in two
             of them belongs to the later. Only the last has the number of classes in its shapes.
+        score_threshold: Boxes with a lower score are left out; can be set.
+        max_boxes: Most boxes found in an image; can be set.
     """
 
     groups: ClassVar[tuple[str, ...]]
-
-    @property
-    @abstractmethod
-    def judge(self) -> Any:
-        """The module of torchvision's that holds the thresholds."""
+    score_threshold: float
+    max_boxes: int
 
     @abstractmethod
     def forward(

@@ -135,21 +135,21 @@ class Detector(nn.Module):
 
     @property
     def score_threshold(self) -> float:
-        """Lowest score of a box that is found; can be set."""
-        return float(self.head.judge.score_thresh)
+        """Boxes with a lower score are left out; can be set."""
+        return self.head.score_threshold
 
     @score_threshold.setter
     def score_threshold(self, threshold: float) -> None:
-        self.head.judge.score_thresh = threshold
+        self.head.score_threshold = threshold
 
     @property
     def max_boxes(self) -> int:
         """Most boxes found in an image; can be set."""
-        return int(self.head.judge.detections_per_img)
+        return self.head.max_boxes
 
     @max_boxes.setter
     def max_boxes(self, count: int) -> None:
-        self.head.judge.detections_per_img = count
+        self.head.max_boxes = count
 
     def pyramid(self, volumes: Tensor) -> Maps:
         """Compute the pyramid's maps, from the finest to the coarsest, by their names.

@@ -1,15 +1,21 @@
 """The heads of RetinaNet and FCOS, for which regions to be ignored are no background."""
 
+import math
+import sys
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection._utils import BoxLinearCoder
+from torchvision.models.detection.fcos import (
+    FCOSClassificationHead,
+    FCOSHead,
+    FCOSRegressionHead,
+)
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from voxlift.core.errors import ConfigError
 from voxlift.nets.detection_head import (
     Detection,
     DetectionHead,
@@ -18,15 +24,15 @@ from voxlift.nets.detection_head import (
     Maps,
     Regions,
     lies_on,
+    precise,
 )
 from voxlift.nets.feature_pyramid import PyramidAnchors
-from voxlift.nets.layers import GroupNorm, num_groups
+from voxlift.nets.layers import GroupNorm
 
 BELOW_THRESHOLD, BETWEEN_THRESHOLDS = -1, -2
 """Matches of anchors that are background, and of those that do not count, as torchvision has it."""
 
 NO_LOGIT = -1e4
-FCOS_GROUPS = 32
 LOSS_NAMES = {"classification": "class", "bbox_regression": "box", "bbox_ctrness": "center"}
 
 
@@ -43,18 +49,25 @@ class OneStageHead(DetectionHead):
         super().__init__()
         self.net: Any = net
         del self.net.backbone, self.net.transform
+        # Counted here, once boxes without area have been left out.
+        self.max_boxes = net.detections_per_img
+        self.net.detections_per_img = sys.maxsize
 
     @property
-    def judge(self) -> Any:
-        """The module of torchvision's that holds the thresholds."""
-        return self.net
+    def score_threshold(self) -> float:
+        """Boxes with a lower score are left out."""
+        return float(self.net.score_thresh)
+
+    @score_threshold.setter
+    def score_threshold(self, threshold: float) -> None:
+        self.net.score_thresh = threshold
 
     def forward(
         self, images: ImageList, maps: Maps, targets: list[Regions] | None
     ) -> Losses | list[Detection]:
         """Compute the losses if there are targets, else find boxes."""
         levels = list(maps.values())
-        outputs = {name: value.float() for name, value in self.net.head(levels).items()}
+        outputs = {name: precise(value) for name, value in self.net.head(levels).items()}
         anchors = self.net.anchor_generator(images, levels)
         per_pixel = self.net.anchor_generator.num_anchors_per_location()[0]
         counts = [per_pixel * level.shape[-2] * level.shape[-1] for level in levels]
@@ -63,21 +76,20 @@ class OneStageHead(DetectionHead):
             losses = self.net.compute_loss(targets, outputs, anchors, *more)
             return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
         found: list[Detection] = self.net.postprocess_detections(
-            {name: value.split(counts, 1) for name, value in outputs.items()},
-            [anchor.split(counts) for anchor in anchors],
+            {name: torch.split(value, counts, 1) for name, value in outputs.items()},
+            [torch.split(anchor, counts) for anchor in anchors],
             images.image_sizes,
         )
-        return [_with_area(image) for image in found]
+        return [self._cleared(image) for image in found]
 
-
-def _with_area(found: Detection) -> Detection:
-    """Leave out boxes of which nothing was left when they were cut to the image."""
-    kept = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)
-    return {
-        "boxes": found["boxes"][kept],
-        "scores": found["scores"][kept],
-        "labels": found["labels"][kept],
-    }
+    def _cleared(self, found: Detection) -> Detection:
+        """Leave out boxes of which nothing was left when they were cut to the image."""
+        kept = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1).nonzero()[: self.max_boxes, 0]
+        return {
+            "boxes": found["boxes"][kept],
+            "scores": found["scores"][kept],
+            "labels": found["labels"][kept],
+        }
 
 
 def retinanet_head(settings: HeadSettings) -> OneStageHead:
@@ -93,7 +105,7 @@ def retinanet_head(settings: HeadSettings) -> OneStageHead:
         anchors.num_anchors_per_location()[0],
         settings.num_classes,
         # Narrow towers do not learn without a norm: their start is too small.
-        norm_layer=lambda width: GroupNorm(num_groups(width), width),
+        norm_layer=tower_norm,
     )
     net = RetinaNet(
         _Outputs(channels),
@@ -108,21 +120,13 @@ def retinanet_head(settings: HeadSettings) -> OneStageHead:
 def fcos_head(settings: HeadSettings) -> OneStageHead:
     """Make FCOS's head, which knows no anchors; `head_width` is of no account.
 
-    Raises:
-        ConfigError: If it cannot normalise so many channels.
-
     Source:
         FCOS, arXiv 1904.01355.
     """
     channels = settings.channels
-    if channels % FCOS_GROUPS:
-        raise ConfigError(
-            f"The head 'fcos' normalises its channels in {FCOS_GROUPS} groups; found fpn_channels="
-            f"{channels}. Choose a multiple of {FCOS_GROUPS}, or another head."
-        )
     # One box of the stride's size about each pixel, which stands for the pixel.
     pixels = PyramidAnchors(scales=(1.0,), ratios=(1.0,), num_levels=settings.num_levels)
-    head = PatientFCOSHead(channels, 1, settings.num_classes)
+    head = PatientFCOSHead(channels, settings.num_classes)
     net = FCOS(
         _Outputs(channels),
         settings.num_classes,
@@ -131,6 +135,14 @@ def fcos_head(settings: HeadSettings) -> OneStageHead:
         **settings.thresholds,
     )
     return OneStageHead(net)
+
+
+def tower_norm(channels: int) -> nn.Module:
+    """Make the norm of a tower: 32 groups, or fewer where they would have less than 8 channels.
+
+    The coarsest map of an image may be a single pixel, of which a channel alone tells nothing.
+    """
+    return GroupNorm(math.gcd(32, channels, max(1, channels // 8)), channels)
 
 
 class _Outputs(nn.Module):
@@ -160,7 +172,20 @@ class PatientRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
 
 
 class PatientFCOSHead(FCOSHead):  # type: ignore[misc]
-    """torchvision's, for which pixels on ignored regions are no background."""
+    """torchvision's, for which pixels on ignored regions are no background.
+
+    Args:
+        channels: Of the pyramid's maps; its own norms would take multiples of 32 only.
+        num_classes: Classes, without background.
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        nn.Module.__init__(self)
+        self.box_coder = BoxLinearCoder(normalize_by_size=True)
+        self.classification_head = FCOSClassificationHead(
+            channels, 1, num_classes, norm_layer=tower_norm
+        )
+        self.regression_head = FCOSRegressionHead(channels, 1, norm_layer=tower_norm)
 
     def compute_loss(
         self,

@@ -1,7 +1,7 @@
 """The head of Faster R-CNN, for which regions to be ignored are neither boxes nor background."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from voxlift.nets.detection_head import (
     Maps,
     Regions,
     lies_on,
+    precise,
 )
 from voxlift.nets.feature_pyramid import PyramidRoIAlign
 
@@ -69,9 +70,22 @@ class TwoStageHead(DetectionHead):
         )
 
     @property
-    def judge(self) -> Any:
-        """The module of torchvision's that holds the thresholds."""
-        return self.roi_heads
+    def score_threshold(self) -> float:
+        """Boxes with a lower score are left out."""
+        return float(self.roi_heads.score_thresh)
+
+    @score_threshold.setter
+    def score_threshold(self, threshold: float) -> None:
+        self.roi_heads.score_thresh = threshold
+
+    @property
+    def max_boxes(self) -> int:
+        """Most boxes found in an image."""
+        return int(self.roi_heads.detections_per_img)
+
+    @max_boxes.setter
+    def max_boxes(self, count: int) -> None:
+        self.roi_heads.detections_per_img = count
 
     def forward(
         self, images: ImageList, maps: Maps, targets: list[Regions] | None
@@ -112,7 +126,7 @@ class PreciseRPNHead(RPNHead):  # type: ignore[misc]
     def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Compute them for each level."""
         logits, shifts = super().forward(x)
-        return [level.float() for level in logits], [level.float() for level in shifts]
+        return [precise(level) for level in logits], [precise(level) for level in shifts]
 
 
 class PrecisePredictor(FastRCNNPredictor):  # type: ignore[misc]
@@ -121,7 +135,7 @@ class PrecisePredictor(FastRCNNPredictor):  # type: ignore[misc]
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute them for each proposal."""
         logits, shifts = super().forward(x)
-        return logits.float(), shifts.float()
+        return precise(logits), precise(shifts)
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
