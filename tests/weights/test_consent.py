@@ -2,6 +2,7 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,3 +155,33 @@ def test_consent_reaches_the_reader_of_formats(tmp_path: Path) -> None:
         pytest.raises(WeightsError, match="unknown layout"),
     ):
         read_weight_file(path, allow_code=True)
+
+
+class Made:
+    """Whatever a call makes when the file is opened."""
+
+    def __init__(self, *call: object) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (Made(torch.Tensor.to_sparse, torch.ones(2, 2)), "quantized, sparse or nested"),
+        (Made(torch.Tensor.to, torch.ones(2), "meta"), "saved on the meta device"),
+        (Made(eval, "1 / 0"), "could not be read even with code: division by zero"),
+        (Made(eval, "[][1]"), "could not be read even with code: list index"),
+    ],
+)
+def test_consent_makes_nothing_readable_that_is_not(tmp_path: Path, made: Made, what: str) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": made, "b": torch.ones(1)}, path)
+    with (
+        pytest.warns(UserWarning, match="right to run code"),
+        pytest.raises(WeightsError, match=what),
+    ):
+        read_container(path, allow_code=True)

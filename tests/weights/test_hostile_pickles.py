@@ -1,6 +1,7 @@
 """Pickles put together by hand, as only a damaged or hostile file would hold them."""
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -269,3 +270,78 @@ def test_numpy_numbers_of_odd_kinds_are_dropped(tmp_path: Path) -> None:
     content = entries(model=state, b=numpy_scalar(short), c=ask("numpy", "dtype"))
     extras = read_container(write_zip(tmp_path / "a.pth", content)).extras
     assert extras == {"b": None, "c": "(a type)"}
+
+
+def write_legacy(path: Path, content: bytes, blocks: Mapping[str, list[float]]) -> Path:
+    """Write a file as torch.save did before it wrote archives."""
+    heads = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    data = b"".join(pickle.dumps(head, protocol=2) for head in heads)
+    data += content + pickle.dumps(list(blocks), protocol=2)
+    for numbers in blocks.values():
+        data += struct.pack(f"<q{len(numbers)}f", len(numbers), *numbers)
+    path.write_bytes(data)
+    return path
+
+
+def old_tensor(place: bytes) -> bytes:
+    """Lay a tensor of two numbers over a part of a block, as the oldest files do."""
+    described = (text("storage"), ask("torch", "FloatStorage"), text("7"), text("cuda:0"))
+    block = many(*described, number(4), place) + pickle.BINPERSID
+    size = many(number(2))
+    return call("torch._utils", "_rebuild_tensor", block, number(0), size, many(number(1)))
+
+
+def test_parts_of_blocks_in_old_files_are_read(tmp_path: Path) -> None:
+    content = entries(
+        a=old_tensor(many(text("8"), number(1), number(2))),
+        b=old_tensor(pickle.NONE),
+    )
+    container = read_container(write_legacy(tmp_path / "a.pth", content, {"7": [1, 2, 3, 4]}))
+    assert {name: tensor.tolist() for name, tensor in container.tensors.items()} == {
+        "a": [2, 3],
+        "b": [1, 2],
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        many(text("8"), number(3), number(2)),
+        many(text("8"), number(-1), number(2)),
+        many(text("7"), number(0), number(2)),
+        many(text("8"), number(0), number(1)),
+        many(text("8"), number(0)),
+        many(number(8), number(0), number(2)),
+        text("8"),
+    ],
+)
+def test_parts_of_blocks_that_lie_outside_are_refused(tmp_path: Path, place: bytes) -> None:
+    content = entries(a=old_tensor(place))
+    with pytest.raises(WeightsError, match="damaged or cut off"):
+        read_container(write_legacy(tmp_path / "a.pth", content, {"7": [1, 2, 3, 4]}))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (storage("0", 4), number(0), number(2), many(number(1))),
+        (number(0), number(0), many(number(2)), many(number(1))),
+        (storage("0", 4),),
+    ],
+)
+def test_tensors_described_otherwise_are_refused(
+    tmp_path: Path, arguments: tuple[bytes, ...]
+) -> None:
+    content = entries(a=call("torch._utils", "_rebuild_tensor", *arguments))
+    with pytest.raises(WeightsError, match="damaged or cut off"):
+        read_container(write_zip(tmp_path / "a.pth", content))
+    wrapped = call(
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+        ask("torch._utils", "_rebuild_tensor"),
+        ask("collections", "Counter"),
+        many(*arguments),
+        pickle.EMPTY_DICT,
+    )
+    with pytest.raises(WeightsError):
+        read_container(write_zip(tmp_path / "a.pth", entries(a=wrapped)))

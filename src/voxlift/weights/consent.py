@@ -1,6 +1,5 @@
 """Files that ask for code: how they are refused, and the one place where they may run it."""
 
-import pickle
 import shlex
 import warnings
 from pathlib import Path
@@ -53,7 +52,7 @@ def read_with_code(stream: BinaryIO, path: Path) -> object:
             f"{path} needs code that is not installed: {error}. Install the package that wrote it, "
             "or run this where its source files lie."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, OSError) as error:
+    except Exception as error:  # The file's own code can fail in any way.
         raise WeightsError(f"{path} could not be read even with code: {error}") from error
     return _tensors(content)
 

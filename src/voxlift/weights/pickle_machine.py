@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from voxlift.weights.pickle_names import DTYPES, KNOWN, MOVED, STORAGES
-from voxlift.weights.plain import HARMLESS
+from voxlift.weights.plain import HARMLESS, PlainType
 
 MAX_STEPS = 5_000_000
 """More than any network and its optimizer take; a million are a second or two of work."""
@@ -292,7 +292,7 @@ CALLS: dict[str, Call] = {
     "builtins.complex": _thing,
     "builtins.bytearray": _bytearray,
     "_codecs.encode": _encode,
-    **{name: _thing for _, name in HARMLESS},
+    **{name: _thing for stand_in, name in HARMLESS if stand_in is not PlainType},
 }
 """What a pickle may call, and what is done instead."""
 

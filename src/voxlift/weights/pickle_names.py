@@ -2,6 +2,8 @@
 
 import torch
 
+from voxlift.weights.plain import HARMLESS, PlainType
+
 STORAGE_BYTES = {
     "DoubleStorage": 8,
     "FloatStorage": 4,
@@ -40,6 +42,7 @@ KNOWN = {
     "torch.Tensor",
     "torch.nn.parameter.Parameter",
     *DTYPES,
+    *(name for stand_in, name in HARMLESS if stand_in is PlainType),
 }
 """What a pickle may name without calling it."""
 

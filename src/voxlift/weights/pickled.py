@@ -116,10 +116,10 @@ def _check_legacy(stream: BinaryIO, path: Path) -> None:
     for key in keys:
         num_items = int.from_bytes(stream.read(8), "little", signed=True)
         storage = storages[key]
-        start = stream.tell()
-        there = min(num_items * storage.item_bytes, num_bytes - start)
+        _check_block(storage, num_items * storage.item_bytes)
+        there = min(num_items * storage.item_bytes, num_bytes - stream.tell())
         _check_block(storage, there)
-        stream.seek(start + there)
+        stream.seek(there, 1)
 
 
 def _keys(inventory: Inventory) -> list[str]:
@@ -141,7 +141,7 @@ def _plain_tensor(name: str, tensor: Tensor, num_bytes: int, path: Path) -> Tens
     """Take a tensor as it is, without its class, its gradient and its attributes."""
     where = f"{path}: tensor {name[:200]}"
     # The functions of the class: a pickle can give a tensor attributes that hide its methods.
-    plain = Tensor.as_subclass(Tensor.detach(tensor), Tensor)
+    plain = Tensor.detach(tensor)
     if plain.layout is not torch.strided or plain.is_quantized or plain.is_nested:
         raise WeightsError(f"{where} is quantized, sparse or nested, which is not read.")
     if plain.device.type != "cpu":
@@ -152,7 +152,7 @@ def _plain_tensor(name: str, tensor: Tensor, num_bytes: int, path: Path) -> Tens
             f"{where} is stretched over more numbers ({plain.numel():,}) than the file holds for "
             "it. Save it with .contiguous()."
         )
-    return plain
+    return plain if type(plain) is Tensor else plain.as_subclass(Tensor)
 
 
 def _damaged(path: Path, how: str) -> WeightsError:
