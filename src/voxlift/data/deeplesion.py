@@ -105,7 +105,7 @@ def read_deeplesion(
             len(broken),
             broken[0],
         )
-    if class_agnostic:
+    if class_agnostic or len(names) == 1:
         names = (ONE_CLASS,)
         cases = [replace(case, truth=case.truth.of_one_class()) for case in cases]
     handled = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
