@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from voxlift.nets.detection_head import HeadSettings, Regions, lies_on
+from voxlift.nets.detection_head import HeadSettings, Target, lies_on
 from voxlift.nets.one_stage_head import OneStageHead, fcos_head, retinanet_head
 
 SIZE = 64
@@ -39,7 +39,7 @@ def batch(size: tuple[int, int] = (SIZE, SIZE)) -> ImageList:
     return ImageList(torch.zeros(1, 1, 3, SIZE, SIZE), [size])
 
 
-def target(boxes: list[list[float]], ignored: list[list[float]]) -> Regions:
+def target(boxes: list[list[float]], ignored: list[list[float]]) -> Target:
     return {
         "boxes": torch.tensor(boxes).reshape(-1, 4),
         "labels": torch.zeros(len(boxes), dtype=torch.int64),

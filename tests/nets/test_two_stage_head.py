@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
-from voxlift.nets.detection_head import HeadSettings, Regions
+from voxlift.nets.detection_head import HeadSettings, Target
 from voxlift.nets.two_stage_head import TwoStageHead
 
 SIZE = 64
@@ -40,7 +40,7 @@ def batch(images: int = 1) -> ImageList:
 
 def regions(
     boxes: list[list[float]], labels: list[int], ignored: list[list[float]] | None = None
-) -> Regions:
+) -> Target:
     return {
         "boxes": torch.tensor(boxes).reshape(-1, 4),
         "labels": torch.tensor(labels, dtype=torch.int64),

@@ -30,8 +30,12 @@ class Detection(TypedDict):
     labels: Tensor
 
 
-class Regions(TypedDict):
-    """What is known of one image: boxes, their 0-based classes, and regions to be ignored."""
+class Target(TypedDict):
+    """What is marked in one image.
+
+    Boxes are x1, y1, x2, y2 in pixels, `(boxes, 4)`; labels are classes from 0, without background;
+    `ignored` are regions without an answer, `(regions, 4)`, which are not among the boxes.
+    """
 
     boxes: Tensor
     labels: Tensor
@@ -125,6 +129,6 @@ class DetectionHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, images: ImageList, maps: Maps, targets: list[Regions] | None
+        self, images: ImageList, maps: Maps, targets: list[Target] | None
     ) -> Losses | list[Detection]:
         """Compute the losses if there are targets, else find boxes."""

@@ -6,7 +6,6 @@ Source:
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from voxlift.nets.detection_head import (
     HeadSettings,
     Losses,
     Maps,
-    Regions,
+    Target,
 )
 from voxlift.nets.feature_pyramid import (
     LAST_LEVEL_STRIDE,
@@ -37,18 +36,6 @@ HEADS: dict[Head, Callable[[HeadSettings], DetectionHead]] = {
     "fcos": fcos_head,
 }
 """Every head by name."""
-
-
-class Target(TypedDict):
-    """What is marked in one image.
-
-    Boxes are x1, y1, x2, y2 in pixels, `(boxes, 4)`; labels are classes from 0, without background;
-    `crowd` marks the boxes that are regions to be ignored, whose label is of no account.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    crowd: NotRequired[Tensor]
 
 
 class Detector(nn.Module):
@@ -172,7 +159,8 @@ class Detector(nn.Module):
 
         Args:
             volumes: `(in_channels, num_slices, height, width)` each, or a batch of them.
-            targets: What is marked in each, needed in training; there may be nothing in an image.
+            targets: What is marked in each, needed in training; there may be nothing in an image,
+                and `ignored` may be left out.
 
         Returns:
             In training the losses by name, to be added up; else the boxes found in each image.
@@ -182,8 +170,8 @@ class Detector(nn.Module):
                 or boxes without area or outside their image.
         """
         images = pad_volumes(volumes, multiple=math.lcm(*self.strides))
-        regions = self._check(targets, images.image_sizes) if self.training else None
-        result: Losses | list[Detection] = self.head(images, self.pyramid(images.tensors), regions)
+        checked = self._check(targets, images.image_sizes) if self.training else None
+        result: Losses | list[Detection] = self.head(images, self.pyramid(images.tensors), checked)
         return result
 
     def compute_losses(
@@ -205,7 +193,7 @@ class Detector(nn.Module):
 
     def _check(
         self, targets: Sequence[Target] | None, sizes: Sequence[tuple[int, int]]
-    ) -> list[Regions]:
+    ) -> list[Target]:
         if targets is None or len(targets) != len(sizes):
             count = 0 if targets is None else len(targets)
             raise DataError(
@@ -218,8 +206,8 @@ class Detector(nn.Module):
         ]
 
 
-def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> Regions:
-    """Refuse targets that would train nonsense, and set regions to be ignored apart.
+def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> Target:
+    """Refuse targets that would train nonsense.
 
     Args:
         target: What is marked in an image.
@@ -231,17 +219,28 @@ def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> 
             of range.
     """
     boxes, labels = target["boxes"].float(), target["labels"].long()
-    crowd = target.get("crowd", torch.zeros_like(labels, dtype=torch.bool)).bool()
+    ignored = target.get("ignored", boxes[:0]).float()
     count = len(labels)
-    if boxes.shape != (count, 4) or labels.shape != (count,) or crowd.shape != (count,):
+    if boxes.shape != (count, 4) or labels.shape != (count,) or ignored.shape[1:] != (4,):
         raise DataError(
-            f"Boxes of the shape {tuple(boxes.shape)}, labels of {tuple(labels.shape)} and marks "
-            f"of crowds of {tuple(crowd.shape)} do not belong together; expected (count, 4) and "
-            "(count,) each."
+            f"Boxes of the shape {tuple(boxes.shape)}, labels of {tuple(labels.shape)} and ignored "
+            f"regions of {tuple(ignored.shape)} do not fit; expected (boxes, 4), (boxes,) and "
+            "(regions, 4)."
         )
+    _check_boxes(torch.cat([boxes, ignored]), size=size)
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise DataError(
+            f"Labels from {int(labels.min())} to {int(labels.max())} for a detector of "
+            f"{num_classes} classes; they count from 0, and the background is none of them."
+        )
+    return {"boxes": boxes, "labels": labels, "ignored": ignored}
+
+
+def _check_boxes(boxes: Tensor, *, size: tuple[int, int]) -> None:
     height, width = size
     finite = torch.isfinite(boxes).all(1)
     with_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    # A box that no anchor overlaps would be matched with all of them.
     inside = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < boxes.new_tensor([width, height])).all(1)
     for good, what in (
         (finite & with_area, "has no area; expected x1 < x2 and y1 < y2"),
@@ -250,10 +249,3 @@ def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> 
         if not good.all():
             found = [round(edge, 2) for edge in boxes[int((~good).nonzero()[0, 0])].tolist()]
             raise DataError(f"The box {found} (x1, y1, x2, y2) {what}. Leave such boxes out.")
-    classes = labels[~crowd]
-    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
-        raise DataError(
-            f"Labels from {int(classes.min())} to {int(classes.max())} for a detector of "
-            f"{num_classes} classes; they count from 0, and the background is none of them."
-        )
-    return {"boxes": boxes[~crowd], "labels": classes, "ignored": boxes[crowd]}

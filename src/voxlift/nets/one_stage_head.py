@@ -22,7 +22,7 @@ from voxlift.nets.detection_head import (
     HeadSettings,
     Losses,
     Maps,
-    Regions,
+    Target,
     lies_on,
     precise,
 )
@@ -63,7 +63,7 @@ class OneStageHead(DetectionHead):
         self.net.score_thresh = threshold
 
     def forward(
-        self, images: ImageList, maps: Maps, targets: list[Regions] | None
+        self, images: ImageList, maps: Maps, targets: list[Target] | None
     ) -> Losses | list[Detection]:
         """Compute the losses if there are targets, else find boxes."""
         levels = list(maps.values())
@@ -158,7 +158,7 @@ class PatientRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
 
     def compute_loss(
         self,
-        targets: list[Regions],
+        targets: list[Target],
         outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matches: list[Tensor],
@@ -189,7 +189,7 @@ class PatientFCOSHead(FCOSHead):  # type: ignore[misc]
 
     def compute_loss(
         self,
-        targets: list[Regions],
+        targets: list[Target],
         outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matches: list[Tensor],

@@ -18,7 +18,7 @@ from voxlift.nets.detection_head import (
     HeadSettings,
     Losses,
     Maps,
-    Regions,
+    Target,
     lies_on,
     precise,
 )
@@ -88,7 +88,7 @@ class TwoStageHead(DetectionHead):
         self.roi_heads.detections_per_img = count
 
     def forward(
-        self, images: ImageList, maps: Maps, targets: list[Regions] | None
+        self, images: ImageList, maps: Maps, targets: list[Target] | None
     ) -> Losses | list[Detection]:
         """Compute the losses in training, else find boxes."""
         width = images.tensors.shape[-1]
@@ -142,7 +142,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     """torchvision's, for which anchors on ignored regions are no background."""
 
     def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[Regions]
+        self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Label each anchor: 1 for a box, 0 for background, -1 for neither."""
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
