@@ -222,7 +222,7 @@ def test_checkpointing_changes_nothing_but_memory(norm: str) -> None:
 
 def test_checkpointing_is_off_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build(checkpointing=True).eval()
-    monkeypatch.setattr("voxlift.nets.resnet.checkpoint", None)
+    monkeypatch.setattr("voxlift.nets.checkpointing.checkpoint", None)
     network(torch.randn(1, 1, 8, 8, 8))
     network.train()
     with torch.no_grad():

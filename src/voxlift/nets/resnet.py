@@ -4,13 +4,9 @@ The architecture shapes the tensors; the geometry only says how far each layer s
 `backbone.geometry` changes the function and leaves the state dict alone.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError
@@ -18,16 +14,16 @@ from voxlift.core.geometry import ONES, Geometry, named_geometry
 from voxlift.core.types import Triple
 from voxlift.lifting.fold import folded_conv3d
 from voxlift.lifting.image_to_volume import NUM_SLICES
+from voxlift.nets.checkpointing import run_block
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.layers import (
-    Convolver,
     convolution,
     initialize,
     max_pool,
     normalization,
     set_steps,
-    subsample,
 )
+from voxlift.nets.shortcut import always_projection, projection, set_shortcut_steps, shortcut
 
 
 class BasicBlock(nn.Module):
@@ -47,7 +43,7 @@ class BasicBlock(nn.Module):
         self.norm1 = normalization(norm, ndim, channels)
         self.conv2 = convolution(ndim, channels, channels, 3, kind)
         self.norm2 = normalization(norm, ndim, channels)
-        self.downsample = _projection(architecture, in_channels, channels)
+        self.downsample = projection(architecture, in_channels, channels)
         self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
@@ -55,13 +51,15 @@ class BasicBlock(nn.Module):
         self.stride = stride
         set_steps(self.conv1, stride=stride, dilation=dilation)
         set_steps(self.conv2, stride=ONES, dilation=dilation)
-        _set_shortcut_steps(self.downsample, stride)
+        set_shortcut_steps(self.downsample, stride)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Compute the block."""
         out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
         out = self.norm2(self.conv2(out))
-        return functional.relu(out + _shortcut(self.downsample, volume, self.stride, out))
+        return functional.relu(
+            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
+        )
 
 
 class Bottleneck(nn.Module):
@@ -84,61 +82,23 @@ class Bottleneck(nn.Module):
         self.norm2 = normalization(norm, ndim, channels)
         self.conv3 = convolution(ndim, channels, out_channels, 1, kind)
         self.norm3 = normalization(norm, ndim, out_channels)
-        self.downsample = _projection(architecture, in_channels, out_channels)
+        self.downsample = projection(architecture, in_channels, out_channels)
         self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
         """Stride and dilate the middle convolution, stride the shortcut."""
         self.stride = stride
         set_steps(self.conv2, stride=stride, dilation=dilation)
-        _set_shortcut_steps(self.downsample, stride)
+        set_shortcut_steps(self.downsample, stride)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Compute the block."""
         out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
         out = functional.relu(self.norm2(self.conv2(out)), inplace=True)
         out = self.norm3(self.conv3(out))
-        return functional.relu(out + _shortcut(self.downsample, volume, self.stride, out))
-
-
-def _projection(
-    architecture: Architecture, in_channels: int, out_channels: int
-) -> nn.Sequential | None:
-    """Make the type B shortcut where the channels change; type A needs no parameters."""
-    if in_channels == out_channels or architecture.shortcut == "A":
-        return None
-    return _projection_of(architecture, in_channels, out_channels)
-
-
-def _projection_of(
-    architecture: Architecture, in_channels: int, out_channels: int
-) -> nn.Sequential:
-    return nn.Sequential(
-        convolution(architecture.ndim, in_channels, out_channels, 1, architecture.convolution),
-        normalization(architecture.norm, architecture.ndim, out_channels),
-    )
-
-
-def _set_shortcut_steps(downsample: nn.Sequential | None, stride: Triple) -> None:
-    if downsample is not None:
-        conv = downsample[0]
-        assert isinstance(conv, Convolver)
-        set_steps(conv, stride=stride)
-
-
-def _shortcut(
-    downsample: nn.Sequential | None, volume: Tensor, stride: Triple, like: Tensor
-) -> Tensor:
-    """Bring the input to the shape of the output: project, or subsample and pad channels."""
-    if downsample is not None:
-        projected: Tensor = downsample(volume)
-        return projected
-    if stride != ONES:
-        volume = subsample(volume, stride=stride)
-    missing = like.shape[1] - volume.shape[1]
-    if missing:
-        volume = functional.pad(volume, (0, 0) * (volume.ndim - 2) + (0, missing))
-    return volume
+        return functional.relu(
+            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
+        )
 
 
 Block = type[BasicBlock] | type[Bottleneck]
@@ -201,7 +161,7 @@ class ResNet(Encoder):
         for i, depth in enumerate(depths):
             first = block(architecture, channels[i], width * 2**i)
             if i == 0 and architecture.project_first and first.downsample is None:
-                first.downsample = _projection_of(architecture, width, channels[1])
+                first.downsample = always_projection(architecture, width, channels[1])
             blocks = [first]
             blocks += [block(architecture, channels[i + 1], width * 2**i) for _ in range(depth - 1)]
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
@@ -253,7 +213,7 @@ class ResNet(Encoder):
             )
         for stage in self.stages:
             for block in stage:
-                out = self._run(block, out)
+                out = run_block(block, out, checkpointing=self.checkpointing)
             maps.append(out)
         return maps
 
@@ -292,33 +252,3 @@ class ResNet(Encoder):
         weight = conv.weight
         last = weight.is_contiguous(memory_format=torch.channels_last_3d)
         return torch.channels_last_3d if last and weight.shape[1] > 1 else torch.contiguous_format
-
-    def _run(self, block: nn.Module, volume: Tensor) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            out: Tensor = checkpoint(
-                block, volume, use_reentrant=False, context_fn=lambda: _recomputation(block)
-            )
-            return out
-        computed: Tensor = block(volume)
-        return computed
-
-
-def _recomputation(
-    block: nn.Module,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the first pass and of the recomputation of a checkpointed block."""
-    return nullcontext(), _frozen_statistics(block)
-
-
-@contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Let a recomputation leave the running statistics alone: the first pass has updated them."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, num_batches) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, num_batches

@@ -6,7 +6,7 @@ from torch.nn import functional
 from voxlift.core.architecture import Architecture
 from voxlift.core.geometry import ONES
 from voxlift.core.types import Triple
-from voxlift.nets.layers import convolution, normalization, set_steps, subsample
+from voxlift.nets.layers import Convolver, convolution, normalization, set_steps, subsample
 
 
 def projection(
@@ -32,7 +32,7 @@ def set_shortcut_steps(downsample: nn.Sequential | None, stride: Triple) -> None
     """Stride a projection; without one, `shortcut` is told the stride."""
     if downsample is not None:
         conv = downsample[0]
-        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        assert isinstance(conv, Convolver)
         set_steps(conv, stride=stride)
 
 
