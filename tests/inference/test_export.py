@@ -206,6 +206,15 @@ def test_a_planar_network(tmp_path: Path) -> None:
     assert_agrees(tmp_path / "planar.onnx", network, torch.randn(1, 1, 21, 30))
 
 
+def test_maps_of_other_axes_than_the_volumes_are_exported_for_one_size(tmp_path: Path) -> None:
+    network = create_backbone("mp3d18", width=8, num_slices=3)
+    path = tmp_path / "mp3d.pt2"
+    with pytest.raises(ConfigError, match="exported for one size"):
+        export_model(network, path, size_voxels=(3, 64, 64), dynamic="all")
+    report = export_model(network, path, size_voxels=(3, 64, 64), dynamic="none")
+    assert report.largest_difference <= 1e-4
+
+
 def test_a_model_in_any_state_is_left_in_it(tmp_path: Path) -> None:
     network = create_model("classify", backbone=backbone(checkpointing=True), num_classes=2)
     prepare_memory_format(network.train().bfloat16(), "cpu")

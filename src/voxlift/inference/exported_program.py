@@ -1,5 +1,6 @@
 """Trace a network, write it as ONNX or as a program of torch.export, and run what was written."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,10 +55,19 @@ class Trace:
 
         A map of a single voxel is traced otherwise than larger ones, and so is a volume that is
         thin enough for its stem to be folded.
+
+        Raises:
+            ConfigError: If the maps have other axes than the volume.
         """
         if self.dynamic != "all":
             return self.size_voxels
-        strides = self.source.network.backbone.strides[-1][-len(self.size_voxels) :]
+        backbone = self.source.network.backbone
+        strides = tuple(backbone.strides[-1])[-len(self.size_voxels) :]
+        if len(strides) != len(self.size_voxels):
+            raise ConfigError(
+                f"The maps of this {backbone.architecture.name} have other axes than its volumes, "
+                "so it is exported for one size: take dynamic 'batch'."
+            )
         return tuple(max(stride + 1, NUM_SLICES + 1) for stride in strides)
 
     def example(self) -> Tensor:
@@ -167,6 +177,10 @@ WRITERS: dict[Format, Callable[[Trace, Path], Run]] = {
 def _exporting(trace: Trace) -> Iterator[None]:
     """Keep the exporter's own warnings in, and say whose network it could not trace."""
     name = trace.source.header.architecture.name
+    chatty = [logging.getLogger(each) for each in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in chatty]
+    for logger in chatty:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -183,3 +197,6 @@ def _exporting(trace: Trace) -> Iterator[None]:
         raise ConfigError(
             f"This {name} cannot be exported: {type(error).__name__}: {first} {remedy}"
         ) from error
+    finally:
+        for logger, level in zip(chatty, levels, strict=True):
+            logger.setLevel(level)
