@@ -27,7 +27,7 @@ from voxlift.weights.load import load_weights
 def _formats(monkeypatch: pytest.MonkeyPatch) -> None:
     for mode, known in PLANAR_FORMATS.items():
         monkeypatch.setitem(FORMATS, mode, known)
-    monkeypatch.setitem(FORMATS, "torchvision-2d", UndeclaredPlanarFormat())
+    monkeypatch.setitem(FORMATS, "2d", UndeclaredPlanarFormat())
 
 
 def randomize(network: nn.Module) -> nn.Module:
