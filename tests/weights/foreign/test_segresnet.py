@@ -12,6 +12,7 @@ from voxlift.weights.container import Container
 from voxlift.weights.file import WeightFile, read_weight_file
 from voxlift.weights.foreign.segresnet import SegResNetFormat
 from voxlift.weights.formats import FORMATS
+from voxlift.weights.licences import is_non_commercial
 from voxlift.weights.load import load_weights
 
 KNOWN = SegResNetFormat()
@@ -78,6 +79,15 @@ def test_ours_computes_what_theirs_does(
         _, expected = theirs.encode(volume.permute(0, 1, 4, 3, 2))
         for mine, other in zip(ours(volume), expected, strict=True):
             torch.testing.assert_close(mine, other.permute(0, 1, 4, 3, 2), rtol=1e-6, atol=1e-6)
+
+
+def test_the_universal_model_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    tensors = {f"module.{name}": tensor for name, tensor in original().state_dict().items()}
+    for name, forbidden in (("CLIP_driven_universal_segresnet", True), ("suprem_segresnet", False)):
+        path = tmp_path / f"supervised_{name}_2100.pth"
+        torch.save({"net": tensors}, path)
+        file = read_weight_file(path)
+        assert (file.format, is_non_commercial(file.header.licence)) == ("segresnet", forbidden)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from voxlift.weights.file import read_weight_file
 from voxlift.weights.foreign.models_genesis import ModelsGenesisFormat
 from voxlift.weights.foreign.suprem_unet import SupremUnetFormat
 from voxlift.weights.formats import FORMATS
+from voxlift.weights.licences import is_non_commercial
 from voxlift.weights.load import load_weights
 
 State = dict[str, Tensor]
@@ -81,8 +82,13 @@ def turned(volume: Tensor) -> Tensor:
     return volume.permute(0, 1, 4, 3, 2)
 
 
-def saved(folder: Path, network: nn.Module, prefix: str = "module.backbone.") -> Path:
-    path = folder / "supervised_suprem_unet_2100.pth"
+def saved(
+    folder: Path,
+    network: nn.Module,
+    prefix: str = "module.backbone.",
+    name: str = "supervised_suprem_unet_2100.pth",
+) -> Path:
+    path = folder / name
     tensors = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     beside = HEAD if prefix.endswith("backbone.") else {}
     torch.save({"net": {**beside, **tensors}, "optimizer": {}, "scheduler": {}, "epoch": 1}, path)
@@ -115,9 +121,23 @@ def test_everything_is_accounted_for(tmp_path: Path, randomised: Callable[..., n
     preprocessing = file.header.preprocessing
     assert preprocessing is not None
     assert (preprocessing.window, preprocessing.spacing_mm) == ((-175, 250), (1.5, 1.5, 1.5))
-    assert preprocessing.orientation == "canonical"
+    assert (preprocessing.orientation, preprocessing.size_voxels) == ("canonical", (96, 96, 96))
     assert any("-250 to 250 HU" in note for note in report.notes)
     assert "Apache-2.0" in (report.licence or "")
+
+
+def test_the_universal_model_is_known_by_its_name_alone(
+    tmp_path: Path, randomised: Callable[..., nn.Module]
+) -> None:
+    name = "supervised_clip_driven_universal_unet_2100.pth"
+    path = saved(tmp_path, randomised(TheirEncoder(8)), name=name)
+    file = read_weight_file(path)
+    assert (file.format, is_non_commercial(file.header.licence)) == ("suprem_unet", True)
+    assert file.header.provenance["source"] == "CLIP-driven universal model"
+    network = create_backbone("genesis", weights=file)
+    assert is_non_commercial(load_weights(network, file).licence)
+    ours = read_weight_file(saved(tmp_path, randomised(TheirEncoder(8))))
+    assert any("only the name of a file tells them apart" in note for note in ours.notes)
 
 
 def test_a_stranger_beside_the_network_is_refused(

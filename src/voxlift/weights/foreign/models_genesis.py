@@ -10,6 +10,7 @@ from voxlift.weights.foreign.genesis_unet import (
     find_genesis,
     read_genesis,
 )
+from voxlift.weights.foreign.suprem import is_under_net
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
 
@@ -77,4 +78,4 @@ class ModelsGenesisFormat:
 
 def is_of_suprem(found: GenesisUNet, container: Container) -> bool:
     """Tell SuPreM's way to store the U-Net: under `backbone.`, or under the key `net`."""
-    return found.in_backbone or container.wrapper.split(".")[-1] == "net"
+    return found.in_backbone or is_under_net(container)

@@ -8,7 +8,7 @@ from voxlift.core.architecture import Architecture, Stage
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import ALL, Geometry
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.suprem_monai import ABOUT, HEADS, LICENCE, is_under_net, suprem_header
+from voxlift.weights.foreign.suprem import ABOUT, HEADS, LICENCE, is_under_net, suprem_header
 from voxlift.weights.foreign.swin_file import AXES, is_root
 from voxlift.weights.foreign.training_state import training_state
 from voxlift.weights.header import WeightHeader
@@ -57,7 +57,7 @@ class SegResNetFormat:
         if is_under_net(container):
             return Translation(
                 tensors,
-                suprem_header(container, architecture, geometry),
+                suprem_header(container, architecture, geometry, axes=AXES),
                 ignored=ignored,
                 notes=(AXES, *ABOUT, groups),
             )

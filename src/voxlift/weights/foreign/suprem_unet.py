@@ -1,24 +1,15 @@
 """SuPreM: the U-Net of Models Genesis, pre-trained to segment organs of the abdomen."""
 
 from voxlift.core.errors import WeightsError
-from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.genesis_unet import ABOUT_NORM, GEOMETRY, find_genesis, read_genesis
 from voxlift.weights.foreign.models_genesis import is_of_suprem
-from voxlift.weights.header import WeightHeader
+from voxlift.weights.foreign.suprem import ABOUT, BESIDE, HEAD, LICENCE, suprem_header
 from voxlift.weights.translation import Translation
 
 WHAT = "the U-Net of SuPreM"
-BESIDE = ("organ_embedding", "text_to_vision", "controller", "GAP", "precls_conv")
-"""Parts of the head that segments one organ after the other."""
-
-CITATION = (
-    "Li, Yuille and Zhou, How Well Do Supervised 3D Models Transfer to Medical Imaging Tasks?, "
-    "ICLR 2024, arXiv 2501.11253"
-)
-INPUT = (
-    "abdominal CT of 1.5 mm, clipped to -175 to 250 HU and scaled to 0..1, in crops of 96^3 voxels "
-    "whose axes were (x, y, z) in RAS orientation; the kernels are turned, so that they fit "
+AXES = (
+    "trained on volumes with the axes x, y, z; the kernels are turned, so that they fit "
     "(depth, height, width)"
 )
 
@@ -30,7 +21,7 @@ class SupremUnetFormat:
         "SuPreM: supervised_suprem_unet_2100.pth; the U-Net of Models Genesis pre-trained on the "
         "organ masks of 2,100 abdominal CT"
     )
-    licence: str | None = "Apache-2.0 (Hugging Face page of the weights; the code is under MIT)"
+    licence: str | None = LICENCE
 
     def recognises(self, container: Container) -> bool:
         """Look for the first layer of the U-Net under `backbone.`, or under the key `net`."""
@@ -47,28 +38,16 @@ class SupremUnetFormat:
                     f"{container.path} looks like {WHAT}, but {name} stands beside the network; "
                     f"known are {', '.join(BESIDE)}. Fetch the published file again."
                 )
-            ignored[name] = "head that segments the file's organs, of no use for others"
-        header = WeightHeader(
-            architecture=file.architecture,
-            geometry=GEOMETRY,
-            preprocessing=Preprocessing(
-                spacing_mm=(1.5, 1.5, 1.5),
-                intensity="window",
-                window=(-175, 250),
-                unit="HU",
-                in_channels=file.architecture.in_channels,
-            ),
-            provenance={"source": WHAT, "input": INPUT},
-            licence=self.licence,
-            citation=CITATION,
-        )
+            ignored[name] = HEAD
         return Translation(
             file.tensors,
-            header,
+            suprem_header(container, file.architecture, GEOMETRY, axes=AXES),
             ignored=ignored,
             adapted=file.adapted,
             notes=(
-                f"{WHAT} was fed {INPUT}; its fine-tuning examples clip to -250 to 250 HU",
+                AXES,
+                *ABOUT,
+                "the U-Net's fine-tuning examples clip to -250 to 250 HU",
                 ABOUT_NORM,
             ),
         )
