@@ -60,7 +60,7 @@ FLAGS = {
     "finetune": f"{EVERY_RUN} --task --label-fraction --folds --norm-mode --size-voxels --window",
     "evaluate": "MODEL --data --out --split --batch-size --device --skip-bad --debug",
     "predict": "MODEL INPUT --out --device --debug",
-    "inspect": "FILE --into --width --stem --norm --in-channels --geometry --debug",
+    "inspect": "FILE --into --width --stem --norm --in-channels --num-slices --geometry --debug",
     "convert": "SOURCE --out --to --geometry --in-channels --channels --size-voxels --half "
     "--allow-code --overwrite --debug",
     "push": "MODEL ORG/NAME --private --overwrite --debug",

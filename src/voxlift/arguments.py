@@ -144,6 +144,7 @@ class InspectCommand:
         stem: Edge of its stem kernel in voxels; None takes the file's.
         norm: Its norm; None takes the file's.
         in_channels: Channels of its input.
+        num_slices: Slices that it turns into planes, as mp3d18 and mp3d63 do.
         geometry: Its strides by name; None takes the file's.
         debug: Show tracebacks of errors.
     """
@@ -154,6 +155,7 @@ class InspectCommand:
     stem: Literal[3, 5, 7] | None = None
     norm: Literal["batch", "group"] | None = None
     in_channels: int = 1
+    num_slices: int | None = None
     geometry: str | None = None
     debug: Flag = False
 

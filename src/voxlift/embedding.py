@@ -121,6 +121,7 @@ def embed(
         str(weights),
         file,
         geometry=geometry,
+        proposed=options.geometry == "auto",
         in_channels=preprocessing.in_channels,
         seed=options.seed,
         device=device,

@@ -324,6 +324,7 @@ def _ask(
         name,
         file,
         geometry=question.data.geometry,
+        proposed=options.geometry == "auto",
         architecture=architecture,
         seed=options.seed,
         device=device,

@@ -17,7 +17,12 @@ from voxlift.weights.save import save_weights
 @pytest.fixture
 def backbone_file(tmp_path: Path) -> Path:
     backbone = create_backbone("resnet10", width=4, stem=3, geometry="small", in_channels=3)
-    return save_weights(backbone, tmp_path / "backbone.safetensors", licence="CC0")
+    return save_weights(
+        backbone,
+        tmp_path / "backbone.safetensors",
+        licence="CC0",
+        preprocessing=Preprocessing(in_channels=3),
+    )
 
 
 @pytest.fixture
@@ -56,6 +61,7 @@ def test_channels_and_geometry_are_changed_on_the_way(tmp_path: Path, backbone_f
     )
     header = read_header(out)
     assert header.architecture.in_channels == 1
+    assert header.preprocessing == Preprocessing(in_channels=1)
     assert header.geometry == named_geometry("volume")
     assert header.licence == "CC0"
     three = create_backbone(weights=backbone_file, in_channels=3)

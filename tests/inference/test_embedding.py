@@ -25,6 +25,7 @@ from voxlift.inference.embedding import (
 )
 from voxlift.inference.embedding_file import Embeddings, check_embedding_path, write_embeddings
 from voxlift.nets.factory import create_backbone
+from voxlift.weights.layouts import write_layout
 from voxlift.weights.save import save_weights
 
 SMALL = named_geometry("small")
@@ -80,7 +81,7 @@ def test_random_weights_follow_from_the_seed_and_disturb_no_others() -> None:
     weights = [start.backbone.get_submodule("conv1").weight for start in (first, second, third)]
     assert torch.equal(weights[0], weights[1])  # type: ignore[arg-type]
     assert not torch.equal(weights[0], weights[2])  # type: ignore[arg-type]
-    assert first.is_scratch
+    assert first.sha256 is None
     assert "resnet10, width 4, geometry small" in first.describe()
 
 
@@ -118,15 +119,33 @@ def test_starts_are_read_by_any_name(tmp_path: Path) -> None:
         read_start(str(tmp_path / "folds"))
 
 
-def test_a_backbone_that_cannot_step_so_keeps_its_own_geometry(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["gvsl", "medicalnet"])
+def test_a_start_that_brings_its_geometry_keeps_it_unless_another_is_asked_for(
+    tmp_path: Path, name: str
+) -> None:
+    if name == "gvsl":
+        path = save_weights(create_backbone("gvsl", width=8), tmp_path / "a.safetensors")
+        source = str(path)
+    else:
+        backbone = create_backbone("resnet10", width=4, geometry="medicalnet")
+        path = tmp_path / "resnet_10.pth"
+        write_layout(backbone, path, layout="medicalnet")
+        source = f"medicalnet:{path}"
+    file = read_start(source)
+    assert file is not None
+    start = make_start("mine", file, geometry=SMALL, proposed=True)
+    assert start.backbone.geometry == file.header.geometry != SMALL
+    (note,) = start.notes
+    assert "geometry is that of" in note
+
+
+def test_a_geometry_that_was_asked_for_and_cannot_be_is_refused(tmp_path: Path) -> None:
     save_weights(create_backbone("resnet10", width=4, stem=3), tmp_path / "a.safetensors")
     file = read_start(str(tmp_path / "a.safetensors"))
-    assert file is not None
     two_stages = Geometry(stage_strides=((1, 1, 1), (2, 2, 2)))
-    start = make_start("mine", file, geometry=two_stages)
-    assert start.backbone.geometry == file.header.geometry
-    (note,) = start.notes
-    assert "keeps its own geometry: resnet10 has 4 stages" in note
+    with pytest.raises(ConfigError, match="resnet10 has 4 stages"):
+        make_start("mine", file, geometry=two_stages)
 
 
 def test_scratch_is_a_network_like_the_others() -> None:

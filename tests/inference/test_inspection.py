@@ -44,15 +44,25 @@ def test_more_channels_are_adapted(weights: Path) -> None:
 def test_a_model_is_named_by_its_file(weights: Path, tmp_path: Path) -> None:
     backbone = create_backbone("resnet10", width=4, stem=3)
     model = create_model("classify", backbone=backbone, num_classes=2)
-    saved = save_weights(
-        backbone, tmp_path / "backbone.safetensors", head=None, provenance={"data": "none"}
-    )
+    saved = save_weights(backbone, tmp_path / "backbone.safetensors")
     assert try_weights(weights, str(saved)).fits
     whole = save_weights(
         model,
         tmp_path / "model.safetensors",
         head=HeadDescription(task="classify", num_classes=2),
-        preprocessing=None,
     )
     with pytest.raises(ConfigError, match="describe a backbone by name"):
         try_weights(weights, str(whole), width=3)
+
+
+def test_impossible_backbones_are_refused(weights: Path) -> None:
+    with pytest.raises(ConfigError, match="width"):
+        try_weights(weights, "resnet10", width=0)
+    with pytest.raises(ConfigError, match="num_slices"):
+        try_weights(weights, "mp3d18")
+
+
+def test_a_plain_file_serves_a_network_of_slices(weights: Path) -> None:
+    tried = try_weights(weights, "resnet10", num_slices=3)
+    assert tried.fits
+    assert "group_transform" in str(tried)

@@ -135,6 +135,7 @@ def _describe(command: InspectCommand, file: str) -> int:
             stem=command.stem,
             norm=command.norm,
             in_channels=command.in_channels,
+            num_slices=command.num_slices,
             geometry=command.geometry,
         )
     out.print(description.summary(), soft_wrap=True, highlight=False)

@@ -13,6 +13,8 @@ from voxlift.inference.export import export_model
 from voxlift.inference.saved_model import build_model
 from voxlift.nets.factory import create_backbone
 from voxlift.weights.file import WeightFile
+from voxlift.weights.formats import OWN
+from voxlift.weights.header import WeightHeader
 from voxlift.weights.layouts import write_layout
 from voxlift.weights.load import load_weights
 from voxlift.weights.match import ChannelRule
@@ -90,11 +92,13 @@ def convert_weights(
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already. Choose another name, or give --overwrite.")
     file = read_source(source, allow_code=allow_code)
+    header = _header(file, in_channels)
     model = _load(file, geometry=geometry, in_channels=in_channels, channels=channels)
     if target == "voxlift":
-        return Conversion(out, target, _save(model, file, out, half=half))
+        return Conversion(out, target, _save(model, header, out, half=half))
     if target in ("torch", "medicalnet", "monai"):
-        return Conversion(out, target, write_layout(model, out, layout=target))
+        licence = f"licence: {header.licence or 'not stated'}"
+        return Conversion(out, target, f"{write_layout(model, out, layout=target)}\n{licence}")
     report = export_model(
         model,
         out,
@@ -137,17 +141,26 @@ def _load(
     return model.eval()
 
 
-def _save(model: nn.Module, file: WeightFile, out: Path, *, half: bool) -> str:
+def _header(file: WeightFile, in_channels: int | None) -> WeightHeader:
+    """What the new file says of itself: all that the old one said, and where it came from."""
     header = file.header
-    foreign = file.format != "voxlift"
-    origin = {"converted_from": file.path.name, "format": file.format, "sha256": file.sha256}
-    preprocessing = header.preprocessing
+    changes: dict[str, object] = {}
+    if file.format != OWN:
+        origin = {"converted_from": file.path.name, "format": file.format, "sha256": file.sha256}
+        changes["provenance"] = {**header.provenance, **origin}
+    if in_channels is not None and header.preprocessing is not None:
+        fed = header.preprocessing.model_copy(update={"in_channels": in_channels})
+        changes["preprocessing"] = fed
+    return header.model_copy(update=changes)
+
+
+def _save(model: nn.Module, header: WeightHeader, out: Path, *, half: bool) -> str:
     save_weights(
         model,
         out,
-        preprocessing=preprocessing,
+        preprocessing=header.preprocessing,
         head=header.head,
-        provenance={**header.provenance, **(origin if foreign else {})},
+        provenance=header.provenance,
         licence=header.licence,
         citation=header.citation,
         half=half,

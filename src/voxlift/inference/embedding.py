@@ -18,7 +18,14 @@ from voxlift.data.prepared_volumes import PreparedVolumes
 from voxlift.inference.saved_model import find_models
 from voxlift.nets.batch_statistics import gather_statistics
 from voxlift.nets.encoder import Encoder
-from voxlift.nets.factory import BACKBONES, SCRATCH, create_backbone
+from voxlift.nets.factory import (
+    BACKBONES,
+    SCRATCH,
+    backbone_class,
+    create_backbone,
+    make_architecture,
+    own_geometry,
+)
 from voxlift.weights.file import WeightFile
 from voxlift.weights.source import Source, read_source
 
@@ -26,9 +33,6 @@ logger = logging.getLogger(__name__)
 
 Pool = Literal["mean", "max", "all-maps"]
 """The last map averaged; its largest values; or all maps averaged, one after the other."""
-
-Statistics = Literal["data", "file"]
-"""Running statistics of batch norm: gathered on the volumes at hand, or those of the file."""
 
 DEFAULT_ARCHITECTURE = Architecture(name="resnet18")
 Features = Float32[np.ndarray, "volumes features"]
@@ -53,11 +57,6 @@ class Start:
     sha256: str | None = None
     licence: str | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def is_scratch(self) -> bool:
-        """Whether its weights are random."""
-        return self.sha256 is None
 
     def describe(self) -> str:
         """Say what network it is."""
@@ -114,7 +113,8 @@ def scratch_architecture(
         # What else shapes the tensors of one family may mean nothing to another.
         base = Architecture(name=backbone, width=base.width, stem_kernel=base.stem_kernel)
     wanted = {"width": width, "stem_kernel": stem}
-    return base.model_copy(update={key: value for key, value in wanted.items() if value})
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return make_architecture({**base.model_dump(), **given})
 
 
 def make_start(
@@ -122,6 +122,7 @@ def make_start(
     file: WeightFile | None,
     *,
     geometry: Geometry | None,
+    proposed: bool = False,
     architecture: Architecture | None = None,
     in_channels: int = 1,
     seed: int = 0,
@@ -132,36 +133,37 @@ def make_start(
     Args:
         name: What to call it.
         file: Its weight file; None for random weights.
-        geometry: Strides that fit the volumes; a backbone that cannot step so keeps its own, and
-            says so. None keeps the file's.
+        geometry: Strides; None takes the file's, or the family's.
+        proposed: Whether they were proposed for the volumes, not asked for: a start that brings its
+            own then keeps that, and says so.
         architecture: Of a start from scratch.
         in_channels: Channels of the volumes.
         seed: Of random weights.
         device: Where the network is put.
 
     Raises:
+        ConfigError: If the backbone cannot step so.
         WeightsError: If the weights do not fit.
     """
+    notes: tuple[str, ...] = ()
     shape = file.header.architecture if file else architecture or DEFAULT_ARCHITECTURE
-    own = file.header.geometry if file else BACKBONES[shape.name].default_geometry(shape)
+    own = own_geometry(shape.name, file)
+    if proposed and own is not None:
+        geometry, note = own
+        notes = (note,)
+        logger.info("%s: %s", name, note)
+    if geometry is None:
+        geometry = file.header.geometry if file else backbone_class(shape).default_geometry(shape)
     # The process's own random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        notes = []
-        try:
-            backbone = _build(shape, file, geometry or own, in_channels)
-        except ConfigError as error:
-            if geometry is None:
-                raise
-            notes.append(f"keeps its own geometry: {error}")
-            logger.info("%s %s", name, notes[-1])
-            backbone = _build(shape, file, own, in_channels)
+        backbone = _build(shape, file, geometry, in_channels)
     return Start(
         name=name,
         backbone=backbone.eval().to(device),
         sha256=file.sha256 if file else None,
         licence=file.header.licence if file else None,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -172,7 +174,7 @@ def _build(
     if file is not None:
         return create_backbone(name, geometry=geometry, weights=file, in_channels=in_channels)
     fields = architecture.model_copy(update={"in_channels": in_channels})
-    return BACKBONES[name](fields, geometry)
+    return backbone_class(fields)(fields, geometry)
 
 
 def pool_maps(maps: list[Tensor], pool: Pool) -> Tensor:

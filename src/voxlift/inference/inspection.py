@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.architecture import Norm
 from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import named_geometry
 from voxlift.inference.saved_model import load_model
-from voxlift.nets.factory import BACKBONES, backbone_class, create_backbone
+from voxlift.nets.factory import BACKBONES, backbone_class, create_backbone, make_architecture
 from voxlift.weights.file import WeightFile
 from voxlift.weights.inspect import WeightDescription, describe_weights
 from voxlift.weights.source import Source, read_source
@@ -20,6 +20,7 @@ def try_weights(
     stem: int | None = None,
     norm: Norm | None = None,
     in_channels: int = 1,
+    num_slices: int | None = None,
     geometry: str | None = None,
 ) -> WeightDescription:
     """Describe weights, and say what loading them into a network would do. Nothing is changed.
@@ -31,6 +32,7 @@ def try_weights(
         stem: Edge of its stem kernel; None takes the file's.
         norm: Its norm; None takes the file's.
         in_channels: Channels of its input.
+        num_slices: Slices that it turns into planes, as `mp3d18` does.
         geometry: Its strides by name; None takes the file's.
 
     Raises:
@@ -38,15 +40,19 @@ def try_weights(
         WeightsError: If a file cannot be trusted.
     """
     file = read_source(source)
-    given = {"width": width, "stem_kernel": stem, "norm": norm}
+    given = {"width": width, "stem_kernel": stem, "norm": norm, "num_slices": num_slices}
     if into in BACKBONES:
         changes = {name: value for name, value in given.items() if value is not None}
         network = _named(into, file, {**changes, "in_channels": in_channels}, geometry)
         return describe_weights(file, model=network)
-    if any(given.values()) or geometry is not None or in_channels != 1:
+    if (
+        any(value is not None for value in given.values())
+        or geometry is not None
+        or in_channels != 1
+    ):
         raise ConfigError(
-            f"width, stem, norm, in_channels and geometry describe a backbone by name; {into!r} is "
-            f"none, and a model's file says them itself. Names are {', '.join(BACKBONES)}."
+            f"width, stem, norm, in_channels, num_slices and geometry describe a backbone by name; "
+            f"{into!r} is none, and a model's file says them itself. Names are {', '.join(BACKBONES)}."
         )
     target = read_source(into)
     model: nn.Module
@@ -64,7 +70,7 @@ def _named(
     stored, family = file.header.architecture, BACKBONES[name]
     same_family = family is BACKBONES[stored.name]
     base = stored.model_dump() if same_family else family.defaults
-    architecture = Architecture.model_validate({**base, **changes, "name": name})
+    architecture = make_architecture({**base, **changes, "name": name})
     if geometry is not None:
         steps = named_geometry(geometry)
     else:

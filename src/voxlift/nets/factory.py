@@ -137,7 +137,7 @@ def create_backbone(
     wanted["num_slices"] = num_slices
     given = {key: value for key, value in wanted.items() if value is not None}
     base = stored.model_dump() if stored else BACKBONES[name].defaults
-    architecture = _architecture({**base, **given, "in_channels": in_channels})
+    architecture = make_architecture({**base, **given, "in_channels": in_channels})
     if geometry is None:
         geometry = _geometry_of(architecture, file)
     backbone = backbone_class(architecture)(
@@ -193,7 +193,7 @@ def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, st
     if file is not None:
         return file.header.geometry, f"The geometry is that of {name} in the weight file."
     family = BACKBONES[name]
-    own = family.default_geometry(_architecture({**family.defaults, "name": name}))
+    own = family.default_geometry(make_architecture({**family.defaults, "name": name}))
     return own, f"The geometry is {name}'s own."
 
 
@@ -215,7 +215,12 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"Unknown backbone {name!r}; known are {', '.join(BACKBONES)}.")
 
 
-def _architecture(fields: dict[str, object]) -> Architecture:
+def make_architecture(fields: Mapping[str, object]) -> Architecture:
+    """Check the fields of an architecture.
+
+    Raises:
+        ConfigError: If no backbone can be built like this.
+    """
     try:
         return Architecture.model_validate(fields)
     except ValueError as error:
