@@ -12,6 +12,7 @@ from voxlift.weights.file import WeightFile
 from voxlift.weights.foreign.cspr import CsprFormat
 from voxlift.weights.foreign.kinetics import KineticsFormat
 from voxlift.weights.foreign.medicalnet import MedicalNetFormat
+from voxlift.weights.formats import recognise
 from voxlift.weights.load import load_weights
 
 Maker = Callable[..., Any]
@@ -53,17 +54,47 @@ def test_ours_computes_what_theirs_does(
 def test_the_marks_of_the_authors_files(make_their_resnet: Maker, make_container: Maker) -> None:
     state = make_their_resnet().state_dict()
     groups = make_their_resnet(norm="gn", width=32).state_dict()
+    below = {f"backbone.{name}": tensor for name, tensor in state.items()}
     marked = [
-        make_container(state, prefix="backbone."),
-        make_container(state, prefix="module.backbone."),
+        make_container(below, extras={"meta": {}}),
+        make_container({**below, "head.fc.weight": torch.zeros(1000, 32)}),
+        make_container({**below, "neck.convs.0.weight": torch.zeros(1)}, prefix="module."),
+        make_container({**below, "rpn_head.rpn_conv.weight": torch.zeros(1)}),
+        make_container({**below, "roi_head.bbox_head.fc.weight": torch.zeros(1)}),
+        make_container(below, sha256="5ff2ecb7" + "0" * 56),
         make_container(state, extras={"meta": {"epoch": 100}}),
         make_container(state, sha256="5ff2ecb7" + "0" * 56),
         make_container(groups),
         make_container(groups, prefix="module."),
     ]
     for container in marked:
-        assert KNOWN.recognises(container)
-        assert not any(other.recognises(container) for other in OTHERS)
+        assert recognise(container) == "cspr"
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.backbone."])
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({}, "cspr, medicalnet"), ({"in_channels": 3}, "cspr, kinetics")],
+)
+def test_a_backbone_alone_is_asked_about(
+    make_their_resnet: Maker, make_container: Maker, prefix: str, options: Any, found: str
+) -> None:
+    state = {prefix + name: t for name, t in make_their_resnet(**options).state_dict().items()}
+    for beside in ({}, {f"{prefix.removesuffix('backbone.')}classifier.weight": torch.zeros(2)}):
+        container = make_container({**state, **beside})
+        with pytest.raises(WeightsError, match=rf"several formats: {found}\..*cspr:weights\.pth"):
+            recognise(container)
+        translation = KNOWN.translate(container)
+        assert translation.header.geometry == named_geometry("pretrain")
+        assert translation.ignored.keys() == beside.keys()
+
+
+def test_a_backbone_of_other_channels_is_nobodys(
+    make_their_resnet: Maker, make_container: Maker
+) -> None:
+    state = make_their_resnet(in_channels=2).state_dict()
+    with pytest.raises(WeightsError, match=r"unknown layout.*say so, as in cspr:"):
+        recognise(make_container(state, prefix="backbone."))
 
 
 def test_a_bare_file_has_to_be_declared(make_their_resnet: Maker, make_container: Maker) -> None:

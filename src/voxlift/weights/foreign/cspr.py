@@ -24,20 +24,26 @@ PROJECTS_FIRST = (
 class CsprFormat:
     """Files of CSPR: published ones and raw training files; classifiers and detectors.
 
-    Marks of its own are a `backbone.` prefix, group norm, and the `meta` that mmcv writes. A bare
-    file of one input channel could be another project's as well, and has to be declared, unless
-    its sha256 is known.
+    Marks of its own are group norm, the `meta` that mmcv writes, and parts of mmcv's networks
+    beside a `backbone.`. Without any of them, a bare file of one input channel or a network below
+    `backbone.` could be another project's as well, and has to be declared, unless its sha256 is
+    known.
     """
 
     summary = "CSPR: 3D ResNets pre-trained on lifted photographs by the authors of the method"
     licence = None
 
     def recognises(self, container: Container) -> bool:
-        """Look for a 3D ResNet with the marks of mmcv, or without any mark."""
+        """Look for a 3D ResNet with the marks of mmcv, or one that could be anybody's."""
         file = open_resnet(container)
         if file is None:
             return False
-        return is_marked(file, container) or (file.in_channels == 1 and not file.is_parallel)
+        if is_marked(file, container):
+            return True
+        if file.in_backbone:
+            # Others that know this number of channels answer too, so that the user is asked.
+            return file.in_channels in (1, 3)
+        return file.in_channels == 1 and not file.is_parallel
 
     def translate(self, container: Container) -> Translation:
         """Rename the norms; leave heads, detectors and the state of training."""
@@ -72,8 +78,8 @@ class CsprFormat:
 def is_marked(file: ResNetFile, container: Container) -> bool:
     """Tell whether a 3D ResNet bears a mark that only files of CSPR have."""
     return (
-        file.in_backbone
-        or file.has_group_norm
+        file.has_group_norm
+        or file.is_of_mmcv
         or "meta" in container.extras
         or container.sha256.startswith(PUBLISHED)
     )

@@ -16,6 +16,8 @@ HEADS = ("fc.", "head.", "conv_seg.")
 
 DETECTOR = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.", "bbox_roi_extractor.")
 SEGMENTER = ("decode_head.", "auxiliary_head.", "conv_seg.")
+BESIDE_BACKBONE = (*DETECTOR, "head.fc.", "decode_head.", "auxiliary_head.")
+"""Parts that networks of mmcv's projects have beside their `backbone.`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class ResNetFile:
     def is_parallel(self) -> bool:
         """Whether the network was saved in the wrapper for several GPUs."""
         return "module." in self.chain
+
+    @property
+    def is_of_mmcv(self) -> bool:
+        """Whether parts stand beside the backbone that are called as in mmcv's projects."""
+        parts = tuple(self.chain + part for part in BESIDE_BACKBONE)
+        return self.in_backbone and any(name.startswith(parts) for name in self.ignored)
 
     @property
     def has_group_norm(self) -> bool:
