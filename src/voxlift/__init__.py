@@ -13,7 +13,7 @@ from voxlift.experiment import finetune, pretrain
 from voxlift.inference.conversion import convert_weights
 from voxlift.inference.export import export_model
 from voxlift.lifting import lift
-from voxlift.nets.conversion import convert as convert_2d
+from voxlift.nets.conversion import convert_2d
 from voxlift.nets.factory import create_backbone, create_model, list_backbones
 from voxlift.probing import probe
 from voxlift.training.run import Run

@@ -114,3 +114,15 @@ def test_backbone_alone_cannot_answer(tmp_path: Path, make_model: MakeModel) -> 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nosuch\.safetensors"):
         load_model(tmp_path / "nosuch.safetensors")
+
+
+def test_a_task_of_the_future_is_refused(tmp_path: Path) -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3)
+    path = save_weights(
+        backbone,
+        tmp_path / "a.safetensors",
+        preprocessing=Preprocessing(),
+        head=HeadDescription(task="register", num_classes=2),
+    )
+    with pytest.raises(WeightsError, match="task 'register'; known are"):
+        load_model(path)

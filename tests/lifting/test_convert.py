@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from voxlift.core.errors import ConfigError
 from voxlift.core.inflation import Mode
 from voxlift.lifting.acs import ACSConv
-from voxlift.lifting.convert import convert_2d
+from voxlift.lifting.convert import convert_layers
 
 Randomize = Callable[[nn.Module], nn.Module]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -79,7 +79,7 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 
 
 def test_mean_inflation_computes_the_planar_network_on_equal_slices(network: nn.Module) -> None:
-    inflated = convert_2d(network, mode="i3d", check=False)
+    inflated = convert_layers(network, mode="i3d", check=False)
     reach = depth_reach(inflated)
     assert reach > 3
     image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_mean_inflation_computes_the_planar_network_on_equal_slices(network: nn.
 
 @pytest.mark.parametrize("mode", ["2.5d", "i3d-center"])
 def test_slice_by_slice(network: nn.Module, mode: Mode) -> None:
-    converted = convert_2d(network, mode=mode, check=False)
+    converted = convert_layers(network, mode=mode, check=False)
     volume = torch.randn(1, 3, 4, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         maps = converted(volume)
@@ -102,7 +102,7 @@ def test_slice_by_slice(network: nn.Module, mode: Mode) -> None:
 
 
 def test_acs_has_no_new_parameters(network: nn.Module) -> None:
-    converted = convert_2d(network, mode="acs", check=False)
+    converted = convert_layers(network, mode="acs", check=False)
     theirs = {name: tensor.shape for name, tensor in network.state_dict().items()}
     assert {name: tensor.shape for name, tensor in converted.state_dict().items()} == theirs
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_classifiers_give_one_answer_a_volume(mode: Mode, stride_depth: bool, na
     options: dict[str, Any] = {"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1)}
     classifier = timm.create_model(name, pretrained=False, num_classes=5, **options).eval()
     before = copy.deepcopy(classifier.state_dict())
-    converted = convert_2d(classifier, mode=mode, stride_depth=stride_depth)
+    converted = convert_layers(classifier, mode=mode, stride_depth=stride_depth)
     assert converted(torch.randn(2, 3, 32, 40, 48)).shape == (2, 5)
     torch.testing.assert_close(classifier.state_dict(), before, rtol=0, atol=0)
     assert classifier(torch.randn(1, 3, 40, 48)).shape == (1, 5)
@@ -135,7 +135,7 @@ def test_pooled_answers_are_the_planar_ones_on_equal_slices(randomize: Randomize
                     act_layer=act,
                 )
             )
-            converted = convert_2d(classifier, mode="2.5d")
+            converted = convert_layers(classifier, mode="2.5d")
             image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
             with torch.no_grad():
                 answer = converted(image[:, :, None].repeat(1, 1, 3, 1, 1))
@@ -146,7 +146,7 @@ def test_modes_of_training_and_frozen_parameters_are_kept() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     network[0].requires_grad_(requires_grad=False)
     network[1].eval()
-    converted = convert_2d(network, mode="i3d")
+    converted = convert_layers(network, mode="i3d")
     assert [m.training for m in converted] == [True, False, True]  # type: ignore[attr-defined]
     assert [p.requires_grad for p in converted.parameters()] == [False, False, True, True]
     assert network.training
@@ -156,7 +156,7 @@ def test_modes_of_training_and_frozen_parameters_are_kept() -> None:
 def test_a_layer_that_is_used_twice_stays_one() -> None:
     conv = nn.Conv2d(2, 2, 3, padding=1)
     network = nn.Sequential(conv, nn.ReLU(), conv)
-    converted = convert_2d(network, mode="i3d")
+    converted = convert_layers(network, mode="i3d")
     assert isinstance(converted, nn.Sequential)
     assert converted[0] is converted[2]
     assert len(list(converted.parameters())) == 2
@@ -165,7 +165,7 @@ def test_a_layer_that_is_used_twice_stays_one() -> None:
 def test_gradients_arrive(randomize: Randomize) -> None:
     for mode in MODES:
         network = randomize(timm_features("resnet18", channels=(4, 4, 4, 4)))
-        converted = convert_2d(network, mode=mode, check=False)
+        converted = convert_layers(network, mode=mode, check=False)
         converted(torch.randn(1, 3, 3, 32, 32).double()).square().sum().backward()
         for name, parameter in converted.named_parameters():
             assert parameter.grad is not None, name
@@ -175,14 +175,14 @@ def test_gradients_arrive(randomize: Randomize) -> None:
 
 def test_kinds_of_convolutions() -> None:
     layer = nn.Conv2d(1, 3, 3)
-    assert isinstance(convert_2d(layer, mode="acs"), ACSConv)
-    inflated = convert_2d(layer, mode="i3d")
+    assert isinstance(convert_layers(layer, mode="acs"), ACSConv)
+    inflated = convert_layers(layer, mode="i3d")
     assert isinstance(inflated, nn.Conv3d)
     close(inflated.weight.sum(2), layer.weight)
-    centred = convert_2d(layer, mode="i3d-center").get_parameter("weight")
+    centred = convert_layers(layer, mode="i3d-center").get_parameter("weight")
     close(centred[:, :, 1], layer.weight)
     assert centred[:, :, ::2].count_nonzero() == 0
-    assert convert_2d(layer, mode="2.5d").get_parameter("weight").shape == (3, 1, 1, 3, 3)
+    assert convert_layers(layer, mode="2.5d").get_parameter("weight").shape == (3, 1, 1, 3, 3)
 
 
 class Odd(nn.Conv2d):
@@ -247,11 +247,11 @@ REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
 def test_what_cannot_be_converted_is_named(make: Callable[[], nn.Module], message: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sequential(make()))
     with pytest.raises(ConfigError, match=message):
-        convert_2d(network, mode="i3d", check=False)
+        convert_layers(network, mode="i3d", check=False)
 
 
 def test_a_subclass_that_changes_nothing_is_converted() -> None:
-    assert isinstance(convert_2d(Renamed(), mode="i3d"), nn.Conv3d)
+    assert isinstance(convert_layers(Renamed(), mode="i3d"), nn.Conv3d)
 
 
 @pytest.mark.parametrize(
@@ -265,17 +265,17 @@ def test_a_subclass_that_changes_nothing_is_converted() -> None:
 )
 def test_layers_of_timm_that_cannot_be_converted_are_named(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        convert_2d(timm.create_model(name, pretrained=False), mode="i3d")
+        convert_layers(timm.create_model(name, pretrained=False), mode="i3d")
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"Unknown mode '3d'; known are i3d, i3d-center, acs"):
-        convert_2d(nn.Conv2d(1, 1, 1), mode="3d")  # type: ignore[arg-type]
+        convert_layers(nn.Conv2d(1, 1, 1), mode="3d")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no layer for images"):
-        convert_2d(nn.Sequential(nn.Linear(2, 2)), mode="i3d")
+        convert_layers(nn.Sequential(nn.Linear(2, 2)), mode="i3d")
     with torch.device("meta"):
         unreal = nn.Conv2d(1, 1, 1)
     with pytest.raises(ConfigError, match=r"meta device.*check=False"):
-        convert_2d(unreal, mode="i3d")
+        convert_layers(unreal, mode="i3d")
     with pytest.raises(ConfigError, match="no convolution that says how many channels"):
-        convert_2d(nn.BatchNorm2d(3), mode="i3d")
+        convert_layers(nn.BatchNorm2d(3), mode="i3d")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from voxlift.core.errors import ConfigError
 from voxlift.core.inflation import Mode
-from voxlift.lifting.convert import convert_2d
+from voxlift.lifting.convert import convert_layers
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -45,9 +45,9 @@ def test_convolutions_of_every_kind(options: dict[str, Any], mode: Mode) -> None
     square = layer.kernel_size[0] == layer.kernel_size[1]
     if mode == "acs" and (not square or layer.kernel_size[0] % 2 == 0):
         with pytest.raises(ConfigError, match="A Conv2d cannot be converted: its kernel of"):
-            convert_2d(layer, mode=mode)
+            convert_layers(layer, mode=mode)
         return
-    converted = convert_2d(layer, mode=mode)
+    converted = convert_layers(layer, mode=mode)
     volume = image[:, :, None].repeat(1, 1, 21, 1, 1)
     result, planar = converted(volume), layer(image)
     assert result.shape[2:] == (21, *planar.shape[2:])
@@ -65,14 +65,14 @@ def test_depth_strided_as_height(options: dict[str, Any], mode: Mode) -> None:
     layer = nn.Conv2d(4, 6, **options)
     if mode == "acs" and layer.kernel_size not in ((1, 1), (3, 3), (5, 5)):
         return
-    converted = convert_2d(layer, mode=mode, stride_depth=True)
+    converted = convert_layers(layer, mode=mode, stride_depth=True)
     result = converted(torch.randn(1, 4, 18, 18, 18))
     if mode == "2.5d":
         assert result.shape[2] == -(-18 // layer.stride[0])
         return
     assert result.shape[2] == result.shape[3]
     if mode == "i3d":
-        constant = convert_2d(layer, mode=mode, stride_depth=True)(torch.ones(1, 4, 30, 18, 19))
+        constant = convert_layers(layer, mode=mode, stride_depth=True)(torch.ones(1, 4, 30, 18, 19))
         planar = layer(torch.ones(1, 4, 18, 19))
         middle = constant.shape[2] // 2
         torch.testing.assert_close(constant[:, :, middle], planar, rtol=1e-4, atol=1e-5)
@@ -121,7 +121,7 @@ def test_layers_of_every_kind_on_equal_slices(layer: nn.Module, mode: Mode) -> N
             norm.running_mean, norm.running_var = torch.randn(4).double(), torch.rand(4).double()
     image = torch.randn(2, 4, 12, 15, dtype=torch.float64)
     volume = image[:, :, None].repeat(1, 1, 6, 1, 1)
-    converted = convert_2d(network, mode=mode)
+    converted = convert_layers(network, mode=mode)
     result, planar = converted(volume), network(image)
     if planar.ndim == 4:
         planar = planar[:, :, None].expand_as(result)
@@ -137,7 +137,7 @@ def test_layers_of_every_kind_with_depth_strided(layer: nn.Module) -> None:
     network = nn.Sequential(nn.Conv2d(4, 4, 1), copy.deepcopy(layer)).eval()
     image = torch.ones(1, 4, 12, 15)
     volume = image[:, :, None].repeat(1, 1, 12, 1, 1)
-    result, planar = convert_2d(network, mode="i3d", stride_depth=True)(volume), network(image)
+    result, planar = convert_layers(network, mode="i3d", stride_depth=True)(volume), network(image)
     if planar.ndim == 4 and not isinstance(layer, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
         assert result.shape[2] == result.shape[3]
         if not isinstance(layer, nn.LPPool2d | nn.InstanceNorm2d | nn.GroupNorm):

@@ -12,7 +12,7 @@ from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.inflation import MODES, Mode
 from voxlift.nets.classifier import Classifier
-from voxlift.nets.conversion import convert
+from voxlift.nets.conversion import convert_2d
 from voxlift.nets.norm import FrozenBatchNorm2d, FrozenBatchNorm3d, apply_norm_mode
 from voxlift.nets.resnet import ResNet
 
@@ -31,7 +31,7 @@ def twin(name: str = "resnet18", geometry: str = "pretrain", **options: Any) -> 
 
 
 def made(network: nn.Module, mode: Mode) -> ResNet:
-    converted = convert(network, mode=mode)
+    converted = convert_2d(network, mode=mode)
     assert isinstance(converted, ResNet)
     return converted
 
@@ -116,7 +116,7 @@ def test_frozen_norms_stay_frozen() -> None:
 
 def test_a_classifier_on_a_twin() -> None:
     classifier = Classifier(twin("resnet10"), num_classes=3).double().eval()
-    converted = convert(classifier, mode="2.5d")
+    converted = convert_2d(classifier, mode="2.5d")
     image = torch.randn(2, 2, 33, 40, dtype=torch.float64)
     with torch.no_grad():
         answer = converted(image[:, :, None].repeat(1, 1, 3, 1, 1))
@@ -126,14 +126,14 @@ def test_a_classifier_on_a_twin() -> None:
 def test_any_other_network_is_converted_layer_by_layer() -> None:
     network = timm.create_model("resnet10t", pretrained=False, num_classes=2)
     for stride_depth in (False, True):
-        converted = convert(network, mode="acs", stride_depth=stride_depth).eval()
+        converted = convert_2d(network, mode="acs", stride_depth=stride_depth).eval()
         assert converted(torch.zeros(1, 3, 32, 32, 32)).shape == (1, 2)
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match="takes volumes already"):
-        convert(made(twin("resnet10"), "i3d"), mode="i3d")
+        convert_2d(made(twin("resnet10"), "i3d"), mode="i3d")
     with pytest.raises(ConfigError, match=r"stride_depth and image .* backbone\.geometry"):
-        convert(twin("resnet10"), mode="i3d", stride_depth=True)
+        convert_2d(twin("resnet10"), mode="i3d", stride_depth=True)
     with pytest.raises(ConfigError, match="Unknown mode '3d'; known are i3d"):
-        convert(twin("resnet10"), mode="3d")  # type: ignore[arg-type]
+        convert_2d(twin("resnet10"), mode="3d")  # type: ignore[arg-type]

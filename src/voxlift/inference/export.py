@@ -47,6 +47,7 @@ class ExportReport(BaseModel):
         input_name: What the input is called.
         input_shape: Its dimensions; those with a name may have any length.
         outputs: The outputs by name, each with its dimensions at `input_shape`.
+        strides: Of each output that is a map, relative to the input.
         smallest_size: The smallest size in voxels that the program takes.
         largest_difference: From the network, relative to an output's largest number.
         checked_shapes: Shapes of the random volumes that both were compared on.
@@ -61,6 +62,7 @@ class ExportReport(BaseModel):
     input_name: str
     input_shape: Shape
     outputs: dict[str, Shape]
+    strides: dict[str, tuple[int, ...]] = {}
     smallest_size: tuple[int, ...]
     largest_difference: float
     checked_shapes: tuple[tuple[int, ...], ...]
@@ -73,7 +75,9 @@ class ExportReport(BaseModel):
         lines.append(f"  input {self.input_name}: {_shape_text(self.input_shape)}")
         if any(isinstance(length, str) for length in self.input_shape[1:]):
             lines.append(f"  smallest size: {_shape_text(self.smallest_size)}")
-        lines += [f"  output {name}: {_shape_text(s)}" for name, s in self.outputs.items()]
+        for name, shape in self.outputs.items():
+            stride = f", stride {_shape_text(self.strides[name])}" if name in self.strides else ""
+            lines.append(f"  output {name}: {_shape_text(shape)}{stride}")
         checked = ", ".join(_shape_text(shape) for shape in self.checked_shapes)
         lines.append(f"  differs from the network by {self.largest_difference:.1e} on {checked}")
         lines += [f"  note: {note}" for note in self.notes]
@@ -97,8 +101,9 @@ def export_model(
     """Write a model as a program that runs without Voxlift.
 
     A model gives `logits`, a backbone its feature maps `map1`, `map2` ..., the finest first; ONNX
-    by these names, torch.export as a dictionary. The input, `volume`, is what `Preprocessing` makes
-    of a volume, in float32. Preprocessing, classes and the rest of the header of a weight file
+    by these names, torch.export as a dictionary. A detector gives the maps of its pyramid, `p2`,
+    `p3` ..., from which its head would make boxes; the head is left out. The input, `volume`, is
+    what `Preprocessing` makes of a volume, in float32. Preprocessing, classes and the rest of the header of a weight file
     travel along as JSON under the key `voxlift`: in the metadata of ONNX, in the extra files of
     torch.export.
 
@@ -107,7 +112,8 @@ def export_model(
 
     Args:
         model: A bundled start, a weight file, a run folder, a saved model, or a module in memory:
-            a backbone of `create_backbone` or a model of `create_model`. It is left as it is.
+            a backbone of `create_backbone`, a model of `create_model`, or a `Detector`. It is left
+            as it is.
         path: The file to write; its suffix `.onnx` or `.pt2` chooses the format. A file that stands
             there is replaced.
         size_voxels: Depth, height and width of the input; None takes those of the model's
@@ -148,6 +154,7 @@ def export_model(
         input_name=INPUT,
         input_shape=_named(trace.example().shape, free),
         outputs=_output_shapes(expected, trace),
+        strides=source.network.strides,
         smallest_size=trace.smallest_size,
         largest_difference=difference,
         checked_shapes=tuple(
@@ -216,12 +223,12 @@ def _named(shape: tuple[int, ...], names: Mapping[int, str]) -> Shape:
 def _output_shapes(outputs: Mapping[str, Tensor], trace: Trace) -> dict[str, Shape]:
     """Dimensions of the outputs; those that follow the input's are named after them."""
     free = trace.free_dimensions()
-    strides = trace.source.network.backbone.strides
+    strides = trace.source.network.strides
     shapes = {}
-    for number, (name, output) in enumerate(outputs.items()):
+    for name, output in outputs.items():
         names = {0: free[0]} if free else {}
         if output.ndim > 2:
-            steps = strides[number] if name.startswith("map") else (1, 1, 1)
+            steps = strides.get(name, (1, 1, 1))
             for dimension in free.keys() - {0}:
                 step = steps[dimension - output.ndim]
                 names[dimension] = free[dimension] if step == 1 else f"{free[dimension]}/{step}"

@@ -1,6 +1,7 @@
-"""What can be exported: a whole saved model or a backbone, prepared to be traced."""
+"""What can be exported: a whole saved model, a backbone, or the pyramid of a detector."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
 from voxlift.core.types import AXES, Triple
 from voxlift.inference.saved_model import SavedModel, find_models, load_model
+from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.factory import create_backbone
 from voxlift.weights.file import WeightFile
@@ -22,19 +24,62 @@ from voxlift.weights.source import Source, read_source
 from voxlift.weights.target import COMPILED, find_target
 
 
+FINEST_LEVEL = 2
+"""Number of a pyramid's finest map, as in arXiv 1612.03144, where its stride is 2 ** 2."""
+
+NO_BOXES = (
+    "the program gives the maps of the detector's pyramid; the head, which makes boxes of them, is "
+    "not part of it"
+)
+
+
+class Pyramid(nn.Module):
+    """The backbone of a detector and the feature pyramid on it, without the head.
+
+    Args:
+        detector: Whose they are.
+
+    Shape:
+        `(batch, in_channels, num_slices, height, width)` -> maps as `Detector.pyramid` has them,
+        the finest first.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        self.fpn = detector.fpn
+        self.strides = tuple((stride, stride) for stride in detector.strides)
+
+    def forward(self, volume: Tensor) -> list[Tensor]:
+        """Compute the maps."""
+        planes = {str(i): plane for i, plane in enumerate(self.backbone(volume))}
+        return list(self.fpn(planes).values())
+
+
 class NamedOutputs(nn.Module):
     """A network that gives its outputs by name.
 
     Args:
-        network: A model that gives logits, or a backbone that gives its feature maps.
+        network: A model that gives logits, a backbone that gives its feature maps, or a pyramid.
+
+    Attributes:
+        names: Of the outputs.
+        strides: Of each output that is a map, relative to the input; the logits have none.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.names: tuple[str, ...] = ("logits",)
-        if isinstance(network, Encoder):
-            self.names = tuple(f"map{i + 1}" for i in range(len(network.out_channels)))
+        self.strides: dict[str, tuple[int, ...]] = {}
+        if isinstance(network, Encoder | Pyramid):
+            start, first = ("p", FINEST_LEVEL) if isinstance(network, Pyramid) else ("map", 1)
+            ndim = self.backbone.architecture.ndim
+            self.strides = {
+                f"{start}{number}": tuple(stride[-ndim:])
+                for number, stride in enumerate(network.strides, start=first)
+            }
+            self.names = tuple(self.strides)
 
     @property
     def backbone(self) -> Encoder:
@@ -73,7 +118,7 @@ class Exportable:
         """Settle the size to export for: the one asked for, else that of the model's input.
 
         Raises:
-            ConfigError: If none is known, or it is not a size.
+            ConfigError: If none is known, it is not a size, or a detector would pad it.
         """
         head, preprocessing = self.header.head, self.header.preprocessing
         if size_voxels is None and preprocessing is not None:
@@ -90,7 +135,19 @@ class Exportable:
                 f"The size to export for is {tuple(size_voxels)}; expected three numbers of voxels "
                 "(depth, height, width), each 1 or more."
             )
+        if isinstance(self.network.network, Pyramid):
+            self._check_multiple(self.network.network, size_voxels)
         return tuple(size_voxels[-len(self.axes) :])
+
+    @staticmethod
+    def _check_multiple(pyramid: Pyramid, size_voxels: Triple) -> None:
+        multiple = math.lcm(*(stride for stride, _ in pyramid.strides))
+        if any(length % multiple for length in size_voxels[1:]):
+            raise ConfigError(
+                f"The size to export for is {tuple(size_voxels)}; a detector takes a height and a "
+                f"width that are multiples of {multiple}, and pads volumes to them with zeros, "
+                "below and on the right. Give such a size, and pad likewise."
+            )
 
 
 def open_exportable(
@@ -139,7 +196,7 @@ def open_exportable(
         architecture=target.architecture,
         geometry=target.geometry,
         preprocessing=preprocessing,
-        head=None if target.prefix == "" else head,
+        head=head if "logits" in network.names else None,
         provenance=dict(provenance),
         licence=licence,
         citation=citation,
@@ -184,12 +241,15 @@ def _prepared(model: nn.Module, *, backbone_only: bool) -> tuple[NamedOutputs, t
             f"The backbone is a {type(backbone).__name__}; only Voxlift's own, which "
             "voxlift.create_backbone(...) makes, can be exported."
         )
-    notes = []
+    notes, training = [], model.training
+    if isinstance(model, Detector):
+        model = Pyramid(model)
+        notes.append(NO_BOXES)
     floating = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if floating - {torch.float32}:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in floating))
         notes.append(f"its numbers are {names}; exported as float32")
-    if model.training:
+    if training:
         notes.append("it was in training mode; exported in evaluation mode")
     network = copy.deepcopy(model)
     for parent in list(network.modules()):

@@ -52,7 +52,8 @@ def try_weights(
     ):
         raise ConfigError(
             f"width, stem, norm, in_channels, num_slices and geometry describe a backbone by name; "
-            f"{into!r} is none, and a model's file says them itself. Names are {', '.join(BACKBONES)}."
+            f"{into!r} is none, and a model's file says them itself. "
+            f"Names are {', '.join(BACKBONES)}."
         )
     target = read_source(into)
     model: nn.Module

@@ -133,8 +133,13 @@ def build_model(header: WeightHeader) -> nn.Module:
     head = header.head
     assert head is not None
     backbone = backbone_class(header.architecture)(header.architecture, header.geometry)
-    if head.task != "segment":
+    if head.task in ("classify", "pretrain"):
         return create_model("classify", backbone=backbone, num_classes=head.num_classes)
+    if head.task != "segment":
+        raise WeightsError(
+            f"The file holds a model of the task {head.task!r}; known are classify, pretrain and "
+            "segment. Update Voxlift, or load the backbone alone with create_backbone(weights=...)."
+        )
     settings = SegmentationSettings.model_validate(head.settings)
     return create_model(
         "segment",

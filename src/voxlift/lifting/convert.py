@@ -30,7 +30,7 @@ REMEDY = (
 )
 
 
-def convert_2d(
+def convert_layers(
     module: nn.Module,
     *,
     mode: Mode,

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from voxlift.core.errors import ConfigError
 from voxlift.core.inflation import MODES, Mode, inflate
-from voxlift.lifting import convert_2d
+from voxlift.lifting import convert_layers
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.norm import FrozenBatchNorm2d, apply_norm_mode
 from voxlift.nets.resnet import ResNet
 
 
-def convert(
+def convert_2d(
     model: nn.Module,
     *,
     mode: Mode,
@@ -25,7 +25,7 @@ def convert(
 
     A ResNet of Voxlift with `ndim=2` becomes one with `ndim=3`, a backbone like any other: it keeps
     its geometry, which can be set anew. Any other network of convolutions, norms and pooling is
-    converted layer by layer (see `voxlift.lifting.convert_2d`).
+    converted layer by layer (see `voxlift.lifting.convert_layers`).
 
     Args:
         model: A 2D network, such as `timm.create_model("resnet18", pretrained=True)`, a planar
@@ -46,7 +46,7 @@ def convert(
         raise ConfigError(f"Unknown mode {mode!r}; known are {', '.join(get_args(Mode))}.")
     twin = model.get_submodule("backbone") if isinstance(model, Classifier) else model
     if not isinstance(twin, ResNet):
-        return convert_2d(model, mode=mode, stride_depth=stride_depth, check=check, image=image)
+        return convert_layers(model, mode=mode, stride_depth=stride_depth, check=check, image=image)
     if stride_depth or image is not None:
         raise ConfigError(
             "stride_depth and image are for networks of other libraries; leave them out, and give "

@@ -10,6 +10,7 @@ from voxlift.core.geometry import Geometry
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.names import split_prefix, strip_prefixes
 from voxlift.weights.foreign.resnet_shapes import check_shapes
+from voxlift.weights.foreign.shapes import make_architecture
 from voxlift.weights.foreign.training_state import training_state
 
 FIRST = "down_tr64.ops.0.conv1.weight"
@@ -123,13 +124,14 @@ def _architecture(container: Container, found: GenesisUNet, *, what: str) -> Arc
             f"{tuple(first.shape)}, expected five dimensions: it is of a 2D network. Take the file "
             "of the 3D network."
         )
-    return Architecture(
-        name="genesis",
-        in_channels=first.shape[1],
-        width=2 * first.shape[0],
-        stem_kernel=3,
-        norm="batch_always",
-    )
+    fields = {
+        "name": "genesis",
+        "in_channels": first.shape[1],
+        "width": 2 * first.shape[0],
+        "stem_kernel": 3,
+        "norm": "batch_always",
+    }
+    return make_architecture(fields, where=str(container.path))
 
 
 def genesis_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.names import strip_prefixes
 from voxlift.weights.foreign.resnet_shapes import check_shapes
+from voxlift.weights.foreign.shapes import make_architecture
 from voxlift.weights.foreign.training_state import training_state
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
@@ -116,13 +117,14 @@ def _architecture(container: Container, tensors: dict[str, Tensor]) -> Architect
             f"{GROUP} channels and a 3D kernel, as in (32, 1, 3, 3, 3). Take the file of the 3D "
             "network."
         )
-    return Architecture(
-        name="gvsl",
-        in_channels=first.shape[1],
-        width=first.shape[0],
-        stem_kernel=3,
-        norm="group",
-    )
+    fields = {
+        "name": "gvsl",
+        "in_channels": first.shape[1],
+        "width": first.shape[0],
+        "stem_kernel": 3,
+        "norm": "group",
+    }
+    return make_architecture(fields, where=str(container.path))
 
 
 def _our_name(name: str) -> str:

@@ -12,6 +12,7 @@ from voxlift.core.geometry import named_geometry
 from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, Preprocessing
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.names import split_prefix, strip_prefixes
+from voxlift.weights.foreign.shapes import make_architecture
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
 
@@ -59,7 +60,7 @@ class MP3DFormat:
                 "pooled between the stages, the tensors do not tell; here depth is never pooled"
             )
         header = WeightHeader(
-            architecture=plan.architecture(),
+            architecture=plan.architecture(where=str(container.path)),
             geometry=named_geometry("pretrain"),
             preprocessing=Preprocessing(
                 orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
@@ -93,7 +94,7 @@ class _Plan:
     transform: str | None
     num_slices: int | None
 
-    def architecture(self) -> Architecture:
+    def architecture(self, *, where: str) -> Architecture:
         fields = {
             "name": self.name if self.num_slices is None else f"m{self.name}",
             "in_channels": self.in_channels,
@@ -103,7 +104,7 @@ class _Plan:
             "num_slices": self.num_slices,
             "slice_transform": TRANSFORMS[self.transform] if self.transform else "group",
         }
-        return Architecture.model_validate(fields)
+        return make_architecture(fields, where=where)
 
     def shapes(self) -> Shapes:
         """Every tensor of the network, by the names of the file."""
@@ -159,6 +160,13 @@ def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
     """Infer the network from a few of its tensors."""
+    if STEM not in tensors:
+        some = ", ".join(list(tensors)[:5]) or "none at all"
+        raise WeightsError(
+            f"{where} holds no P3D network: its tensors are {some} ... Expected {STEM}, "
+            f"{FIRST_NORM} and the like, bare or below backbone. Leave the format out, so that the "
+            "file is recognised by its tensors."
+        )
     stem = tuple(tensors[STEM].shape)
     if len(stem) != 5 or stem[2] != 1 or stem[3] != stem[4] or stem[3] not in KERNELS:
         raise WeightsError(

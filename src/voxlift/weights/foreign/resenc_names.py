@@ -8,6 +8,7 @@ from torch import Tensor
 
 from voxlift.core.architecture import Architecture, Stage
 from voxlift.core.errors import WeightsError
+from voxlift.weights.foreign.shapes import make_architecture
 
 STEM = "stem.convs.0.conv.weight"
 ALIAS = re.compile(r"(?P<layer>.+)\.all_modules\.(?P<number>\d+)\.(?P<kind>\w+)")
@@ -77,15 +78,15 @@ def read_resenc(
             "is nnU-Net's 2D configuration. Take the file of a 3D configuration."
         )
     stages = _stages(renamed, where=where)
-    architecture = Architecture(
-        name="resenc",
-        in_channels=first.shape[1],
-        width=stages[0].channels,
-        stem_kernel=3,
-        norm="batch" if "stem.norm.running_mean" in renamed else "instance",
-        stages=stages,
-    )
-    return architecture, renamed, called
+    fields = {
+        "name": "resenc",
+        "in_channels": first.shape[1],
+        "width": stages[0].channels,
+        "stem_kernel": 3,
+        "norm": "batch" if "stem.norm.running_mean" in renamed else "instance",
+        "stages": stages,
+    }
+    return make_architecture(fields, where=where), renamed, called
 
 
 def resenc_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -141,7 +142,7 @@ def _stages(tensors: Mapping[str, Tensor], *, where: str) -> tuple[Stage, ...]:
         while f"{start}{blocks}.conv1.conv.weight" in tensors:
             blocks += 1
         shape = tuple(tensors[name].shape)
-        if len(shape) != 5 or any(edge % 2 == 0 for edge in shape[2:]):
+        if len(shape) != 5 or not shape[0] or any(edge % 2 == 0 for edge in shape[2:]):
             raise WeightsError(
                 f"{where}: the kernel of {name} has the shape {shape}; expected a 3D kernel with "
                 "odd edges. Load this network in nnU-Net."

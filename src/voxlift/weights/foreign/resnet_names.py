@@ -6,7 +6,6 @@ Projects that grew out of the same ResNet for videos share its names: `conv1`, `
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.weights.foreign.names import Value
 from voxlift.weights.foreign.resnet_shapes import COUNTER, DEPTHS, check_shapes, resnet_shapes
+from voxlift.weights.foreign.shapes import make_architecture
 
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
 
@@ -87,7 +87,7 @@ def _architecture(
     name = _depth(tensors, where=where)
     bottleneck = DEPTHS[name][0]
     projected = {s for s in range(1, 5) if f"layer{s}.0.downsample.0.weight" in tensors}
-    fields: dict[str, Any] = {
+    fields = {
         "name": name,
         "ndim": ndim,
         "in_channels": kernel.shape[1],
@@ -97,7 +97,7 @@ def _architecture(
         "shortcut": "B" if projected else "A",
         "project_first": not bottleneck and 1 in projected,
     }
-    return Architecture(**fields)
+    return make_architecture(fields, where=where)
 
 
 def _depth(tensors: Mapping[str, Tensor], *, where: str) -> str:
