@@ -8,6 +8,7 @@ from torch import nn
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.inference.saved_model import SavedModel, find_models, load_model
+from voxlift.nets.factory import create_backbone
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
 
