@@ -103,9 +103,9 @@ def export_model(
     A model gives `logits`, a backbone its feature maps `map1`, `map2` ..., the finest first; ONNX
     by these names, torch.export as a dictionary. A detector gives the maps of its pyramid, `p2`,
     `p3` ..., from which its head would make boxes; the head is left out. The input, `volume`, is
-    what `Preprocessing` makes of a volume, in float32. Preprocessing, classes and the rest of the header of a weight file
-    travel along as JSON under the key `voxlift`: in the metadata of ONNX, in the extra files of
-    torch.export.
+    what `Preprocessing` makes of a volume, in float32. Preprocessing, classes and the rest of the
+    header of a weight file travel along as JSON under the key `voxlift`: in the metadata of ONNX,
+    in the extra files of torch.export.
 
     The file that was written is run on random volumes and compared with the network; only if they
     agree does it get its name.

@@ -23,7 +23,6 @@ from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.source import Source, read_source
 from voxlift.weights.target import COMPILED, find_target
 
-
 FINEST_LEVEL = 2
 """Number of a pyramid's finest map, as in arXiv 1612.03144, where its stride is 2 ** 2."""
 
