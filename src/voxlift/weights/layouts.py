@@ -17,7 +17,8 @@ from voxlift.core.geometry import ALL, ONES, Geometry, geometry_name, named_geom
 from voxlift.weights.container import check_numbers
 from voxlift.weights.foreign.names import split_prefix
 from voxlift.weights.foreign.resnet_names import rename_norms
-from voxlift.weights.foreign.resnet_shapes import COUNTER, DEPTHS, resnet_shapes
+from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
+from voxlift.weights.match import BATCH_COUNTER
 from voxlift.weights.target import Target, find_target
 
 Layout = Literal["torch", "medicalnet", "monai"]
@@ -204,7 +205,7 @@ def _foreign_state(target: Target) -> dict[str, Tensor]:
     """Take the backbone's tensors under the names that those projects share."""
     state, _ = split_prefix(target.state, target.prefix)
     wanted = resnet_shapes(target.architecture)
-    found = {n: tuple(t.shape) for n, t in state.items() if not n.endswith(COUNTER)}
+    found = {n: tuple(t.shape) for n, t in state.items() if not n.endswith(BATCH_COUNTER)}
     if found != wanted:
         odd = next(name for name in {**wanted, **found} if found.get(name) != wanted.get(name))
         raise WeightsError(
