@@ -82,7 +82,7 @@ def test_older_files_were_fed_other_numbers(
     assert (round(older.mean, 2), older.std) == (107.33, 1.0)
     assert (round(newer.mean, 2), round(newer.std, 2)) == (103.45, 69.85)
     assert (newer.unit, newer.in_channels) == ("0-255", 3)
-    assert "red minus 110.80 over 70.58" in KNOWN.translate(make_container(state)).notes[0]
+    assert "red minus 110.797 over 70.584" in KNOWN.translate(make_container(state)).notes[0]
 
 
 def test_relatives_with_the_same_names_are_refused(

@@ -9,7 +9,8 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.nets.resnet import RESNETS, Bottleneck, ResNet
 from voxlift.weights.foreign.resnet_names import is_resnet, read_resnet, rename_norms
-from voxlift.weights.foreign.resnet_shapes import COUNTER, DEPTHS, resnet_shapes
+from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
+from voxlift.weights.match import BATCH_COUNTER
 
 
 def test_the_depths_are_those_of_our_networks() -> None:
@@ -31,7 +32,7 @@ def test_the_shapes_are_those_of_our_networks(
         )
         with torch.device("meta"):
             state = ResNet(architecture, named_geometry("pretrain")).state_dict()
-        shapes = {n: tuple(t.shape) for n, t in state.items() if not n.endswith(COUNTER)}
+        shapes = {n: tuple(t.shape) for n, t in state.items() if not n.endswith(BATCH_COUNTER)}
         assert resnet_shapes(architecture) == shapes
 
 
@@ -95,7 +96,7 @@ def test_batch_norm_needs_its_statistics_but_not_its_counters(
     make_their_resnet: Callable[..., Any],
 ) -> None:
     state = make_their_resnet().state_dict()
-    without = {n: t for n, t in state.items() if not n.endswith(COUNTER)}
+    without = {n: t for n, t in state.items() if not n.endswith(BATCH_COUNTER)}
     assert read_resnet(without, where="a.pth")[0].norm == "batch"
     for name in ("layer2.0.bn1", "layer2.0.downsample.1"):
         fewer = {n: t for n, t in state.items() if not n.startswith(f"{name}.running")}

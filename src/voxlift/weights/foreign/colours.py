@@ -1,9 +1,11 @@
-"""What networks for videos were fed: frames whose colours are normalised each on its own."""
+"""What networks for photographs and videos were fed: colours, each normalised on its own."""
 
 from voxlift.core.preprocessing import Preprocessing
 
 Colour = tuple[float, float, float]
 """One number for red, green and blue, on the 0 to 255 scale."""
+
+VIDEOS = "frames of videos, 16 deep, 112x112 pixels, on the 0-255 scale"
 
 
 def grey_preprocessing(mean: Colour, std: Colour, *, in_channels: int) -> Preprocessing:
@@ -17,10 +19,10 @@ def grey_preprocessing(mean: Colour, std: Colour, *, in_channels: int) -> Prepro
     )
 
 
-def describe_colours(mean: Colour, std: Colour) -> str:
+def describe_colours(mean: Colour, std: Colour, *, of: str = VIDEOS) -> str:
     """Say what the network was fed, colour by colour."""
     of_each = "; ".join(
-        f"{name} minus {m:.2f} over {s:.2f}"
+        f"{name} minus {m:.3f} over {s:.3f}"
         for name, m, s in zip(("red", "green", "blue"), mean, std, strict=True)
     )
-    return f"frames of videos, 16 deep, 112x112 pixels, on the 0-255 scale: {of_each}"
+    return f"{of}: {of_each}"

@@ -8,9 +8,8 @@ from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import Geometry
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.names import split_prefix, strip_prefixes
-from voxlift.weights.foreign.resnet_shapes import check_shapes
-from voxlift.weights.foreign.shapes import make_architecture
+from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
+from voxlift.weights.foreign.shapes import check_shapes, make_architecture
 from voxlift.weights.foreign.training_state import training_state
 
 FIRST = "down_tr64.ops.0.conv1.weight"
@@ -70,7 +69,7 @@ class GenesisEncoderFile:
 
 def find_genesis(container: Container) -> GenesisUNet | None:
     """Find the U-Net in a file; None if there is none."""
-    tensors, chain = strip_prefixes(container.tensors, ("module.", "_orig_mod."))
+    tensors, chain = strip_prefixes(container.tensors, WRAPPERS)
     below, others = split_prefix(tensors, BACKBONE)
     if FIRST in below:
         return GenesisUNet(below, tuple(chain + name for name in others), chain + BACKBONE)

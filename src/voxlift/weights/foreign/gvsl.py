@@ -7,9 +7,8 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.names import strip_prefixes
-from voxlift.weights.foreign.resnet_shapes import check_shapes
-from voxlift.weights.foreign.shapes import make_architecture
+from voxlift.weights.foreign.names import WRAPPERS, strip_prefixes
+from voxlift.weights.foreign.shapes import check_shapes, make_architecture
 from voxlift.weights.foreign.training_state import training_state
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
@@ -57,12 +56,12 @@ class GvslFormat:
 
     def recognises(self, container: Container) -> bool:
         """Look for the first layer."""
-        tensors, _ = strip_prefixes(container.tensors, ("module.", "_orig_mod."))
+        tensors, _ = strip_prefixes(container.tensors, WRAPPERS)
         return FIRST in tensors
 
     def translate(self, container: Container) -> Translation:
         """Number the levels; leave the decoder and the heads that register."""
-        tensors, chain = strip_prefixes(container.tensors, ("module.", "_orig_mod."))
+        tensors, chain = strip_prefixes(container.tensors, WRAPPERS)
         encoder: dict[str, Tensor] = {}
         called: dict[str, str] = {}
         ignored = training_state(container.extras)

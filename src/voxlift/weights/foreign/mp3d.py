@@ -11,8 +11,8 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, Preprocessing
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.names import split_prefix, strip_prefixes
-from voxlift.weights.foreign.shapes import make_architecture
+from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
+from voxlift.weights.foreign.shapes import Shape, check_shapes, make_architecture
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
 
@@ -21,7 +21,7 @@ FIRST_NORM = "layer1.0.norm_1.weight"
 HEADS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
 TRANSFORMS: dict[str, SliceTransform] = {"groupconv": "group", "conv3d_all": "conv3d"}
 """Kinds of the slice transform, by what their layers are called in the file."""
-BATCH_COUNTER = "num_batches_tracked"
+
 KERNELS = (3, 5, 7)
 BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
     (1, (2, 2, 2, 2)): "p3d18",
@@ -29,7 +29,7 @@ BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
 }
 """Names by the expansion of the blocks and their numbers in the stages."""
 
-Shapes = Iterator[tuple[str, tuple[int, ...]]]
+Shapes = Iterator[tuple[str, Shape]]
 
 
 class MP3DFormat:
@@ -51,8 +51,9 @@ class MP3DFormat:
                 unknown or of another shape than these have.
         """
         tensors, others = _split(container.tensors)
-        plan = _plan(tensors, where=str(container.path))
-        _check(tensors, plan, where=str(container.path))
+        where = str(container.path)
+        plan = _plan(tensors, where=where)
+        check_shapes(tensors, dict(plan.shapes()), what=f"a {plan.name}", where=where)
         notes = []
         if plan.num_slices is None:
             notes.append(
@@ -60,7 +61,7 @@ class MP3DFormat:
                 "pooled between the stages, the tensors do not tell; here depth is never pooled"
             )
         header = WeightHeader(
-            architecture=plan.architecture(where=str(container.path)),
+            architecture=plan.architecture(where=where),
             geometry=named_geometry("pretrain"),
             preprocessing=Preprocessing(
                 orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
@@ -150,7 +151,7 @@ class _Plan:
 
 def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Part the backbone's tensors, by their bare names, from the rest of a detector."""
-    names, _ = strip_prefixes(tensors, ("module.", "_orig_mod."))
+    names, _ = strip_prefixes(tensors, WRAPPERS)
     below, others = split_prefix(names, "backbone.")
     if STEM in below:
         return below, others
@@ -207,29 +208,6 @@ def _num_blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
     pattern = re.compile(rf"layer{stage}\.(\d+)\.")
     found = [pattern.match(name) for name in tensors]
     return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-
-def _check(tensors: Mapping[str, Tensor], plan: _Plan, *, where: str) -> None:
-    """Refuse tensors that the network does not have, or not like this."""
-    expected = dict(plan.shapes())
-    for name, shape in expected.items():
-        if name not in tensors:
-            raise WeightsError(
-                f"{where} lacks {name}, which {plan.name} has with shape {shape}. The file was "
-                "cut down or is of another network: take the whole file."
-            )
-        found = tuple(tensors[name].shape)
-        if found != shape:
-            raise WeightsError(
-                f"{where}: {name} has shape {found}; {plan.name} of width {plan.width} has "
-                f"{shape} there. The file is of another network: load it into that."
-            )
-    for name in tensors:
-        if name not in expected and not name.endswith(BATCH_COUNTER):
-            raise WeightsError(
-                f"{where} holds {name} {tuple(tensors[name].shape)}, which {plan.name} has not. "
-                "The file is of another network: load it into that, and save its encoder."
-            )
 
 
 def _our_name(name: str) -> str:

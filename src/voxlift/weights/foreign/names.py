@@ -5,6 +5,9 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What stands before every name of a network that was saved in a wrapper: parallel, compiled."""
+
 
 def strip_prefixes(
     tensors: Mapping[str, Value], prefixes: Iterable[str]

@@ -11,7 +11,7 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import ALL, ONES, Geometry
 from voxlift.core.types import Triple
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.names import split_prefix, strip_prefixes
+from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
 from voxlift.weights.foreign.nnunet_plan import NnunetPlan, read_plan
 from voxlift.weights.foreign.resenc_names import (
     PLAIN_SKIP,
@@ -22,7 +22,7 @@ from voxlift.weights.foreign.resenc_names import (
     resenc_shapes,
     same_tensor,
 )
-from voxlift.weights.foreign.resnet_shapes import check_shapes
+from voxlift.weights.foreign.shapes import check_shapes
 from voxlift.weights.foreign.training_state import training_state
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
@@ -109,7 +109,7 @@ def find_encoder(container: Container, plan: NnunetPlan) -> EncoderPart:
         WeightsError: If there is none, or more than one of which none is marked as the one to use.
     """
     where = str(container.path)
-    tensors, chain = strip_prefixes(container.tensors, ("module.", "_orig_mod."))
+    tensors, chain = strip_prefixes(container.tensors, WRAPPERS)
     roots = [name.removesuffix(STEM) for name in tensors if _is_stem(name)]
     if not roots:
         raise WeightsError(_no_encoder(container, plan))

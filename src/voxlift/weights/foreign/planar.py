@@ -10,11 +10,12 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.inflation import MODES, Mode, describe_inflation, inflate
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.colours import Colour, grey_preprocessing
+from voxlift.weights.foreign.colours import Colour, describe_colours, grey_preprocessing
 from voxlift.weights.foreign.names import split_prefix
 from voxlift.weights.foreign.resnet_file import open_resnet
 from voxlift.weights.foreign.resnet_names import read_resnet
-from voxlift.weights.foreign.resnet_shapes import DEPTHS, check_shapes, resnet_shapes
+from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
+from voxlift.weights.foreign.shapes import check_shapes
 from voxlift.weights.header import HEADER_KEY, WeightHeader, parse_header
 from voxlift.weights.translation import Translation
 
@@ -22,6 +23,7 @@ MEAN: Colour = (123.675, 116.28, 103.53)
 STD: Colour = (58.395, 57.12, 57.375)
 """What photographs of ImageNet are normalised with, colour by colour; their averages are ours."""
 
+PHOTOGRAPHS = "RGB photographs on the 0-255 scale, as is common for ImageNet"
 CITATION = "He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385"
 METHODS: dict[Mode, str] = {
     "i3d": "made 3D as in Carreira and Zisserman, CVPR 2017, arXiv 1705.07750",
@@ -91,7 +93,7 @@ class PlanarFormat:
             planar, tensors = read_resnet(file.tensors, where=where, ndim=2, called=called)
         except WeightsError as error:
             raise WeightsError(f"{error} {REMEDY}") from error
-        colours = _describe_colours()
+        colours = describe_colours(MEAN, STD, of=PHOTOGRAPHS)
         header = WeightHeader(
             architecture=self._architecture(planar),
             geometry=named_geometry("pretrain"),
@@ -202,11 +204,3 @@ def _no_resnet(container: Container) -> str:
         f"{container.path} holds no plain 2D ResNet (conv1.weight and layer1.0.conv1.weight with "
         f"two spatial axes): {found}. {REMEDY}"
     )
-
-
-def _describe_colours() -> str:
-    of_each = "; ".join(
-        f"{name} minus {mean:.3f} over {std:.3f}"
-        for name, mean, std in zip(("red", "green", "blue"), MEAN, STD, strict=True)
-    )
-    return f"RGB photographs on the 0-255 scale, as is common for ImageNet: {of_each}"

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from voxlift.weights.container import Container
-from voxlift.weights.foreign.names import split_prefix, strip_prefixes
+from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
 from voxlift.weights.foreign.resnet_names import is_resnet
 from voxlift.weights.foreign.training_state import training_state
 
-WRAPPERS = ("module.", "_orig_mod.")
 BACKBONE = "backbone."
 HEADS = ("fc.", "head.", "conv_seg.")
 """What bare files hold beside the backbone."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.weights.foreign.names import Value
-from voxlift.weights.foreign.resnet_shapes import COUNTER, DEPTHS, check_shapes, resnet_shapes
-from voxlift.weights.foreign.shapes import make_architecture
+from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
+from voxlift.weights.foreign.shapes import check_shapes, make_architecture
+from voxlift.weights.match import BATCH_COUNTER
 
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
 
@@ -130,5 +131,5 @@ def _check_statistics(tensors: Mapping[str, Tensor], *, where: str) -> None:
             raise WeightsError(
                 f"{where}: {start} is a batch norm without running_mean and running_var, so that "
                 "nobody knows what it computes. Save the network with its running statistics "
-                f"({COUNTER} may be missing)."
+                f"({BATCH_COUNTER} may be missing)."
             )

@@ -1,11 +1,7 @@
 """Which tensors a ResNet for volumes has, and of what shapes."""
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from voxlift.core.architecture import Architecture
-from voxlift.core.errors import WeightsError
+from voxlift.weights.foreign.shapes import Shape
 
 DEPTHS: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
     "resnet10": (False, (1, 1, 1, 1)),
@@ -17,9 +13,6 @@ DEPTHS: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
     "resnet200": (True, (3, 24, 36, 3)),
 }
 """Whether the blocks are bottlenecks, and how many each stage has. The networks say the same."""
-
-COUNTER = "num_batches_tracked"
-Shape = tuple[int, ...]
 
 
 def resnet_shapes(architecture: Architecture, *, norm: str = "norm") -> dict[str, Shape]:
@@ -61,45 +54,3 @@ def resnet_shapes(architecture: Architecture, *, norm: str = "norm") -> dict[str
                 normalize(f"{start}.downsample.1", after)
             before = after
     return shapes
-
-
-def check_shapes(
-    tensors: Mapping[str, Tensor],
-    shapes: Mapping[str, Shape],
-    *,
-    what: str,
-    where: str,
-    called: Mapping[str, str] | None = None,
-) -> None:
-    """Refuse a file that lacks a tensor, has one too many, or one of another shape.
-
-    Args:
-        tensors: Of the file.
-        shapes: That they should have; counters of batch norm may come or be missing.
-        what: What the file was taken for.
-        where: The file.
-        called: What the file itself calls tensors that bear other names here.
-
-    Raises:
-        WeightsError: Naming the first tensor that is wrong, and how many are.
-    """
-    called = called or {}
-    wrong = [
-        f"{called.get(name, name)} has the shape {tuple(tensors[name].shape)}, expected {shape}"
-        if name in tensors
-        else f"{called.get(name, name)} is missing, expected the shape {shape}"
-        for name, shape in shapes.items()
-        if name not in tensors or tuple(tensors[name].shape) != shape
-    ]
-    wrong += [
-        f"{called.get(name, name)} is there, which such a network does not have"
-        for name in tensors
-        if name not in shapes and not name.endswith(COUNTER)
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise WeightsError(
-            f"{where} looks like {what}, but {wrong[0]}{more}. It is of a network that Voxlift "
-            "does not have, or was edited: fetch the published file again, or load it into its own "
-            "network."
-        )

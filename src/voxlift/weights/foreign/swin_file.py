@@ -14,6 +14,7 @@ from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import ALL, ONES, Geometry
 from voxlift.weights.container import Container
+from voxlift.weights.foreign.names import WRAPPERS
 from voxlift.weights.foreign.swin_shapes import position_index, swin_shapes
 from voxlift.weights.foreign.training_state import training_state
 
@@ -21,7 +22,7 @@ ANCHOR = "patch_embed.proj.weight"
 TRANSFORMERS = ("swinViT.", "swin_vit.", "encoder.", "")
 """What the names of the transformer's tensors begin with; nothing in the first published file."""
 
-ROOTS = ("module.", "_orig_mod.", "model.", "network.", "backbone.", "student.", "teacher.")
+ROOTS = (*WRAPPERS, "model.", "network.", "backbone.", "student.", "teacher.")
 """What may stand before that, in any chain."""
 
 BLOCKS = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.")

@@ -10,8 +10,7 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import IN_PLANE, PLANE_STAGES, VOLUME_STAGES, Geometry
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.colours import Colour, describe_colours, grey_preprocessing
-from voxlift.weights.foreign.names import strip_prefixes
-from voxlift.weights.foreign.resnet_file import WRAPPERS
+from voxlift.weights.foreign.names import WRAPPERS, strip_prefixes
 from voxlift.weights.foreign.resnet_names import read_resnet
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.translation import Translation
