@@ -18,6 +18,7 @@ from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import Decoder, SegmentationSettings
 from voxlift.inference import export, exported_program
 from voxlift.inference.export import export_model
+from voxlift.inference.exportable import open_exportable
 from voxlift.inference.saved_model import SavedModel, load_model
 from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
@@ -314,6 +315,31 @@ def test_a_module_may_be_described(make_model: MakeModel, tmp_path: Path) -> Non
     assert header_in(tmp_path / "same.pt2") == header_in(path)
     with pytest.raises(ConfigError, match="describe a module in memory"):
         export_model(model, path, preprocessing=model.preprocessing)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_module_may_bring_the_header_of_its_file(suffix: str, tmp_path: Path) -> None:
+    network = create_model("classify", backbone=backbone(), num_classes=2)
+    header = WeightHeader(
+        architecture=Architecture(name="resnet18"),
+        geometry=named_geometry("pretrain"),
+        preprocessing=Preprocessing(size_voxels=SIZE),
+        head=HeadDescription(task="classify", num_classes=2, threshold=0.3),
+        provenance={"data": "simulated"},
+        licence="CC BY-NC 4.0, non-commercial",
+        citation="A paper.",
+    )
+    path = tmp_path / f"model{suffix}"
+    export_model(network, path, dynamic="none", header=header)
+    found = header_in(path)
+    own = {"architecture": backbone().architecture, "geometry": backbone().geometry}
+    assert found == header.model_copy(update=own)
+    named = HeadDescription(task="classify", num_classes=2, class_names=("no", "yes"))
+    opened = open_exportable(network, header=header, head=named)
+    assert opened.header == found.model_copy(update={"head": named})
+    assert open_exportable(network, header=header, backbone_only=True).header.head is None
+    with pytest.raises(ConfigError, match="header describe a module in memory"):
+        export_model("tiny", path, header=header)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -26,7 +26,7 @@ from voxlift.inference.exported_program import (
     check_format,
 )
 from voxlift.inference.saved_model import SavedModel
-from voxlift.weights.header import HeadDescription
+from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.source import Source
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def export_model(
     backbone_only: bool = False,
     preprocessing: Preprocessing | None = None,
     head: HeadDescription | None = None,
+    header: WeightHeader | None = None,
 ) -> ExportReport:
     """Write a model as a program that runs without Voxlift.
 
@@ -123,6 +124,9 @@ def export_model(
         backbone_only: Export the backbone without what stands behind it.
         preprocessing: What a module in memory is fed, to travel along.
         head: What its outputs mean, likewise.
+        header: Of the weight file that it was made from, likewise: licence, citation and provenance
+            travel along, and preprocessing and head where they are not given. Architecture and
+            geometry are those of the module itself.
 
     Raises:
         ConfigError: If the format is unknown, its packages are not installed, the network cannot be
@@ -139,7 +143,7 @@ def export_model(
             f"batch_size is {batch_size}; it is 1 or more, and goes with dynamic 'none' only."
         )
     source = open_exportable(
-        model, backbone_only=backbone_only, preprocessing=preprocessing, head=head
+        model, backbone_only=backbone_only, preprocessing=preprocessing, head=head, header=header
     )
     trace = Trace(source, source.size(size_voxels), dynamic, batch_size)
     expected = _answer(source, trace.example())

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +154,7 @@ def open_exportable(
     backbone_only: bool = False,
     preprocessing: Preprocessing | None = None,
     head: HeadDescription | None = None,
+    header: WeightHeader | None = None,
 ) -> Exportable:
     """Open whatever can be exported.
 
@@ -163,24 +163,27 @@ def open_exportable(
         backbone_only: Leave out what stands behind the backbone.
         preprocessing: Of a module, which cannot tell its own.
         head: Of a module, likewise.
+        header: Of a module, likewise: what is known about it beside that.
 
     Raises:
         ConfigError: If the model is an average of folds, or a description is given for a model that
             has its own.
         WeightsError: If the weights cannot be read, or the module holds no backbone.
     """
-    if not isinstance(model, nn.Module) and (preprocessing is not None or head is not None):
+    given = (preprocessing, head, header)
+    if not isinstance(model, nn.Module) and any(each is not None for each in given):
         raise ConfigError(
-            "preprocessing and head describe a module in memory; a saved model has its own. "
-            "Leave them out."
+            "preprocessing, head and header describe a module in memory; a saved model has its "
+            "own. Leave them out."
         )
-    provenance: Mapping[str, JsonValue] = {}
-    licence = citation = None
+    provenance: dict[str, JsonValue] = {}
     if isinstance(model, str | Path | WeightFile):
         file, model = _open_source(model, backbone_only=backbone_only)
-        provenance = {**file.header.provenance, "exported_from": file.sha256}
-        licence, citation = file.header.licence, file.header.citation
-        preprocessing = file.header.preprocessing
+        header = file.header
+        provenance["exported_from"] = file.sha256
+    if header is not None:
+        provenance = {**header.provenance, **provenance}
+        preprocessing, head = preprocessing or header.preprocessing, head or header.head
     if isinstance(model, SavedModel):
         if len(model.networks) > 1:
             raise ConfigError(
@@ -191,16 +194,16 @@ def open_exportable(
         (model,) = model.networks
     network, notes = _prepared(model, backbone_only=backbone_only)
     target = find_target(network.network)
-    header = WeightHeader(
+    travels = WeightHeader(
         architecture=target.architecture,
         geometry=target.geometry,
         preprocessing=preprocessing,
         head=head if "logits" in network.names else None,
-        provenance=dict(provenance),
-        licence=licence,
-        citation=citation,
+        provenance=provenance,
+        licence=header.licence if header else None,
+        citation=header.citation if header else None,
     )
-    return Exportable(network, header, notes)
+    return Exportable(network, travels, notes)
 
 
 def _open_source(
