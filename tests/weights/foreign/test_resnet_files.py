@@ -48,7 +48,7 @@ def test_cspr(make_their_resnet: Maker, tmp_path: Path, name: str) -> None:
         stem_stride=(1, 2, 2),
         pool_stride=(1, 2, 2),
         stage_strides=((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
-    ).float()
+    )
     state, path = theirs.state_dict(), tmp_path / f"{name}.pth"
     head = {"head.fc.weight": torch.zeros(1000, 32), "head.fc.bias": torch.zeros(1000)}
     meta = {"mmcv_version": "1.0", "epoch": 100}
@@ -66,10 +66,10 @@ def test_cspr(make_their_resnet: Maker, tmp_path: Path, name: str) -> None:
     file = read_weight_file(path, declared=declared)
     assert file.format == "cspr"
     assert file.ignored.keys() == ({*head, "optimizer"} if name == "raw" else set())
-    ours = create_backbone("resnet10", weights=file).eval()
-    volume = torch.randn(1, 1, 3, 32, 32)
+    ours = create_backbone("resnet10", weights=file).double().eval()
+    volume = torch.randn(1, 1, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-6, atol=1e-12)
 
 
 def test_a_bare_file_is_asked_about(make_their_resnet: Maker, tmp_path: Path) -> None:
@@ -87,15 +87,15 @@ def test_medicalnet(make_their_resnet: Maker, tmp_path: Path) -> None:
         stem_stride=(2, 2, 2),
         stage_strides=((1, 1, 1), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
         dilations=(1, 1, 2, 4),
-    ).float()
+    )
     path = tmp_path / "resnet_18_23dataset.pth"
     torch.save({"state_dict": below(theirs.state_dict(), "module.")}, path)
     file = read_weight_file(path)
     assert file.format == "medicalnet"
-    ours = create_backbone("resnet18", weights=file).eval()
-    volume = torch.randn(1, 1, 16, 24, 24)
+    ours = create_backbone("resnet18", weights=file).double().eval()
+    volume = torch.randn(1, 1, 16, 24, 24, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-6, atol=1e-12)
 
 
 def test_kinetics(make_their_resnet: Maker, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_kinetics(make_their_resnet: Maker, tmp_path: Path) -> None:
         blocks=(2, 2, 2, 2),
         stem_stride=(1, 2, 2),
         stage_strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
-    ).float()
+    )
     state = {**theirs.state_dict(), "fc.weight": torch.zeros(400, 32), "fc.bias": torch.zeros(400)}
     path = tmp_path / "resnet-18-kinetics.pth"
     content = {
@@ -118,10 +118,10 @@ def test_kinetics(make_their_resnet: Maker, tmp_path: Path) -> None:
     file = read_weight_file(path)
     assert file.format == "kinetics"
     assert file.ignored.keys() == {"module.fc.weight", "module.fc.bias", "optimizer"}
-    ours = create_backbone("resnet18", weights=file, in_channels=3).eval()
-    volume = torch.randn(1, 3, 16, 40, 32)
+    ours = create_backbone("resnet18", weights=file, in_channels=3).double().eval()
+    volume = torch.randn(1, 3, 16, 40, 32, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(volume)[-1], theirs(volume)[-1], rtol=1e-6, atol=1e-12)
 
 
 def test_torchvision(randomised: Maker, tmp_path: Path) -> None:

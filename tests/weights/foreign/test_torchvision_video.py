@@ -25,23 +25,23 @@ def test_ours_computes_what_theirs_does(
     name: str,
     stages: Any,
 ) -> None:
-    theirs = randomised(getattr(video, name)(weights=None))
+    theirs = randomised(getattr(video, name)(weights=None)).double()
     container = make_container(theirs.state_dict(), wrapper="")
     assert KNOWN.recognises(container)
     file = translated(KNOWN, container)
     assert file.header.geometry.stage_strides == stages
     assert file.header.geometry.pool_stride is None
     assert file.header.provenance["source"] == f"torchvision {name}"
-    ours = create_backbone("resnet18", weights=file, in_channels=3).eval()
+    ours = create_backbone("resnet18", weights=file, in_channels=3).double().eval()
     report = load_weights(ours, file)
     assert (report.missing, report.unused, report.coverage) == ({}, {}, 1.0)
     assert report.ignored.keys() == {"fc.weight", "fc.bias"}
     assert "3x7x7 kernel laid in the middle of 7x7x7" in report.adapted["conv1.weight"]
     assert ("layer2.0.conv1.weight" in report.adapted) == (name == "mc3_18")
-    volume = torch.randn(1, 3, 8, 24, 32)
+    volume = torch.randn(1, 3, 8, 24, 32, dtype=torch.float64)
     with torch.no_grad():
         expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.stem(volume)))))
-        torch.testing.assert_close(ours(volume)[-1], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(volume)[-1], expected, rtol=1e-6, atol=1e-12)
 
 
 def test_split_kernels_are_refused(make_container: Maker) -> None:
