@@ -6,8 +6,12 @@ from pathlib import Path
 
 from voxlift.core.errors import WeightsError
 
-PUBLISHED = re.compile(r"-([0-9a-f]{8,64})(?:\.[A-Za-z][A-Za-z0-9]*)+$")
-"""A name such as `resnet18-5ff2ecb7.pth`: the digits are the first of the file's sha256."""
+PUBLISHED = re.compile(r"-([0-9a-f]{8}|[0-9a-f]{10}|[0-9a-f]{64})(?:\.[A-Za-z][A-Za-z0-9]*)+$")
+"""A name such as `resnet18-5ff2ecb7.pth`: the digits are the first of the file's sha256.
+
+Publishers give 8, 10 or all 64. Other numbers of digits are something else, such as the 40 of a
+commit.
+"""
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.")
 
