@@ -40,9 +40,10 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append(self.path)
         server.agents.append(self.headers["User-Agent"])
         what = self.path.rsplit("/", 1)[-1]
-        if what == "moved.pth":
+        moved = {"moved.pth": "/model.pth", "elsewhere.pth": "ftp://127.0.0.1:9/model.pth"}
+        if what in moved:
             self.send_response(302)
-            self.send_header("Location", "/" + "model.pth")
+            self.send_header("Location", moved[what])
             self.end_headers()
             return
         if what.isdecimal():
@@ -86,10 +87,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "weights"
 
 
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask of the server on this machine, which has no https, as little as of those that have it."""
+    monkeypatch.setitem(download.FEWEST_DIGITS, "http", 8)
+
+
 def kept(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir()) if cache.exists() else []
 
 
+@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("digits", [8, 20, 64])
 def test_a_file_is_fetched_once(server: Server, cache: Path, digits: int) -> None:
     address = server.url(f"folder/model.pth#sha256={SHA256[:digits].upper()}")
@@ -102,6 +110,7 @@ def test_a_file_is_fetched_once(server: Server, cache: Path, digits: int) -> Non
     assert server.agents[0].startswith("voxlift/")
 
 
+@pytest.mark.usefixtures("trusted")
 def test_the_checksum_of_a_published_name_will_do(server: Server, cache: Path) -> None:
     path = fetch_url(server.url(f"model-{START}.pth"))
     assert kept(cache) == [path.name] == [f"{START}-model-{START}.pth"]
@@ -134,7 +143,7 @@ def test_another_checksum_leaves_nothing(server: Server, cache: Path) -> None:
 
 
 def test_redirects_are_followed(server: Server) -> None:
-    assert fetch_url(server.url(f"moved.pth#sha256={START}")).read_bytes() == CONTENT
+    assert fetch_url(server.url(f"moved.pth#sha256={SHA256}")).read_bytes() == CONTENT
     assert server.asked == ["/moved.pth", "/model.pth"]
 
 
@@ -148,6 +157,24 @@ def test_redirects_from_https_to_anything_else_are_refused(to: str) -> None:
     )
     assert secure is not None
     assert secure.full_url == "https://b.org/x"
+
+
+@pytest.mark.parametrize("to", ["ftp://b.org/x", "FTP://b.org/x", "file:///x", "data:,x"])
+def test_redirects_from_http_lead_to_the_web_alone(to: str) -> None:
+    request = urllib.request.Request("http://a.org/x.pth")
+    handler = SafeRedirects()
+    with pytest.raises(WeightsError, match="stays with http or https"):
+        handler.redirect_request(request, BytesIO(), 302, "Found", Message(), to)
+    for web in ("http://b.org/x", "https://b.org/x", "HTTPS://b.org/x"):
+        followed = handler.redirect_request(request, BytesIO(), 302, "Found", Message(), web)
+        assert followed is not None
+        assert followed.full_url == web
+
+
+def test_a_server_cannot_lead_elsewhere(server: Server, cache: Path) -> None:
+    with pytest.raises(WeightsError, match=r"redirects to ftp://.*Nothing was fetched"):
+        fetch_url(server.url(f"elsewhere.pth#sha256={SHA256}"))
+    assert kept(cache) == []
 
 
 @pytest.mark.parametrize(
@@ -167,10 +194,11 @@ def test_what_cannot_be_had_leaves_nothing(
     server: Server, cache: Path, path: str, message: str
 ) -> None:
     with pytest.raises(WeightsError, match=message):
-        fetch_url(server.url(f"{path}#sha256={START}"))
+        fetch_url(server.url(f"{path}#sha256={SHA256}"))
     assert kept(cache) == []
 
 
+@pytest.mark.usefixtures("trusted")
 def test_an_endless_file_is_cut_short(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +211,7 @@ def test_an_endless_file_is_cut_short(
 
 
 def test_without_a_network(cache: Path, server: Server) -> None:
-    address = server.url(f"model.pth#sha256={START}")
+    address = server.url(f"model.pth#sha256={SHA256}")
     server.server_close()
     with pytest.raises(WeightsError, match=r"could not be fetched: .* give its path"):
         fetch_url(address)
@@ -195,7 +223,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}/model.pth#sha256={START}"
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/model.pth#sha256={SHA256}"
         with pytest.raises(WeightsError, match="timed out"):
             fetch_url(address)
     assert kept(cache) == []
@@ -207,9 +235,10 @@ def test_a_cache_that_cannot_be_written_names_the_variable(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VOXLIFT_CACHE", str(tmp_path / "file"))
     with pytest.raises(WeightsError, match=r"could not be kept in .* set VOXLIFT_CACHE"):
-        fetch_url(server.url(f"model.pth#sha256={START}"))
+        fetch_url(server.url(f"model.pth#sha256={SHA256}"))
 
 
+@pytest.mark.usefixtures("trusted")
 def test_the_progress_bar_is_for_terminals(
     server: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,12 +268,29 @@ def test_what_to_append_is_said_exactly() -> None:
     assert f"https://a.org/m.pth?x=1#sha256={'0' * 64} " in str(raised.value)
 
 
+@pytest.mark.parametrize("address", ["m.pth#sha256=12345678", "m-5ff2ecb7.pth", "m-d720bda1ff.pth"])
+def test_few_digits_will_do_with_https_alone(address: str) -> None:
+    assert split_checksum(f"https://a.org/{address}")[1] in address
+    with pytest.raises(WeightsError) as raised:
+        split_checksum(f"HTTP://a.org/{address}")
+    message, url = str(raised.value), f"http://a.org/{address.split('#')[0]}"
+    assert f"{url} is not secure" in message
+    assert f"all 64 digits. Append #sha256= and the sha256 that its publisher states: {url}" in (
+        message
+    )
+    assert split_checksum(f"{url}#sha256={SHA256}") == (url, SHA256)
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
         ("https://a.org/model.pth", "without a checksum"),
         ("https://a.org/model-20240229.pth", "without a checksum"),
         ("https://a.org/", "without a checksum"),
+        (f"https://a.org/model-{'0f' * 20}.pth", "without a checksum.*the first 8 will do"),
+        ("http://a.org/model.pth", r"without a checksum.*own 64 hexadecimal digits\)"),
+        ("http://a.org/m.pth#sha256=1234567", "expected #sha256= and all 64 hexadecimal digits"),
+        (f"http://a.org/m.pth#sha256={'a' * 63}", "63 digits of the sha256 .* are too few"),
         ("https://a.org/m.pth#sha256=1234567", "8 to 64 hexadecimal digits"),
         ("https://a.org/m.pth#sha256=", "8 to 64 hexadecimal digits"),
         (f"https://a.org/m.pth#sha256={'a' * 65}", "8 to 64 hexadecimal digits"),
@@ -252,6 +298,7 @@ def test_what_to_append_is_said_exactly() -> None:
         ("https://a.org/m.pth#md5=12345678", "8 to 64 hexadecimal digits"),
         ("https:///m.pth#sha256=12345678", "name of a host"),
         ("https://anna:secret@a.org/m.pth#sha256=12345678", "without user and password"),
+        ("ftp://a.org/m.pth#sha256=12345678", "is no web address: expected https"),
         ("https://[a.org/m.pth#sha256=12345678", "no web address"),
     ],
 )
@@ -267,6 +314,7 @@ def test_a_cache_that_cannot_be_read(cache: Path) -> None:
         fetch_url(f"https://gone.invalid/model.pth#sha256={START}")
 
 
+@pytest.mark.usefixtures("trusted")
 def test_file_names_are_made_harmless(server: Server, cache: Path) -> None:
     for number, name in enumerate(("..%2F..%2Fetc%2Fpass%20wd", "", "x" * 300)):
         path = fetch_url(server.url(f"{name}#sha256={SHA256[: 8 + number]}"))

@@ -29,8 +29,15 @@ CACHE_VARIABLE = "VOXLIFT_CACHE"
 TIMEOUT_SECONDS = 30.0
 MAX_BYTES = 20 * 10**9
 CHUNK_BYTES = 2**20
-FEWEST_DIGITS = 8
 ALL_DIGITS = 64
+FEWEST_DIGITS = {"https": 8, "http": ALL_DIGITS}
+"""How much of the sha256 must be known: without https anyone on the way could send another file,
+and one whose sha256 begins with 8 given digits is found within minutes.
+"""
+
+FOLLOWED = {"https": ("https",), "http": ("http", "https")}
+"""To what kinds of address a redirect may lead from each."""
+
 ELSEWHERE = "fetch the file elsewhere, put it on this machine and give its path"
 
 
@@ -47,8 +54,8 @@ def fetch_url(address: str) -> Path:
     """Fetch a file from the web, or find it in the cache, and check its sha256 either way.
 
     Args:
-        address: `https://...` or `http://...` that ends in `#sha256=` and at least 8 hexadecimal
-            digits, or whose file name carries them.
+        address: `https://...` that ends in `#sha256=` and at least 8 hexadecimal digits, or whose
+            file name carries them; or `http://...` with all 64.
 
     Returns:
         The file in the cache.
@@ -88,43 +95,50 @@ def split_checksum(address: str) -> tuple[str, str]:
         The address to fetch, and the first or all hexadecimal digits of the sha256.
 
     Raises:
-        WeightsError: If there is no checksum, or the address is none.
+        WeightsError: If there is no checksum, or too little of it for an address without https, or
+            the address is none.
     """
     try:
         parts = urllib.parse.urlsplit(address)
         host, user = parts.hostname, parts.username
     except ValueError as error:
         raise WeightsError(f"{address} is no web address: {error}.") from error
+    if parts.scheme not in FEWEST_DIGITS:
+        raise WeightsError(f"{address} is no web address: expected https://... or http://...")
     if not host or user is not None:
         raise WeightsError(
             f"{parts.scheme}://... has to go on with the name of a host, without user and "
             f"password; if the file is behind a log-in, {ELSEWHERE}."
         )
     url = urllib.parse.urlunsplit(parts._replace(fragment=""))
+    fewest = FEWEST_DIGITS[parts.scheme]
     key, _, given = parts.fragment.partition("=")
-    if not parts.fragment:
-        named = published_hash(_file_name(url))
-        if named is None:
-            raise WeightsError(
-                f"{url} comes without a checksum, so nobody could tell whether it is the file that "
-                "was published. Append #sha256= and the sha256 that its publisher states: "
-                f"{url}#sha256={'0' * ALL_DIGITS} (with its own {ALL_DIGITS} hexadecimal digits; "
-                f"the first {FEWEST_DIGITS} will do)."
-            )
-        return url, named
-    checksum = given.lower()
-    if key.lower() != "sha256" or not re.fullmatch(
-        rf"[0-9a-f]{{{FEWEST_DIGITS},{ALL_DIGITS}}}", checksum
-    ):
+    checksum = given.lower() if parts.fragment else published_hash(_file_name(url))
+    if checksum is None:
+        some = f"; the first {fewest} will do" if fewest < ALL_DIGITS else ""
         raise WeightsError(
-            f"{address} ends in #{parts.fragment}; expected #sha256= and {FEWEST_DIGITS} to "
-            f"{ALL_DIGITS} hexadecimal digits."
+            f"{url} comes without a checksum, so nobody could tell whether it is the file that "
+            f"was published. {_what_to_append(url)} (with its own {ALL_DIGITS} hexadecimal "
+            f"digits{some})."
+        )
+    known = f"[0-9a-f]{{{FEWEST_DIGITS['https']},{ALL_DIGITS}}}"
+    if parts.fragment and (key.lower() != "sha256" or not re.fullmatch(known, checksum)):
+        digits = f"{fewest} to {ALL_DIGITS}" if fewest < ALL_DIGITS else f"all {ALL_DIGITS}"
+        raise WeightsError(
+            f"{address} ends in #{parts.fragment}; expected #sha256= and {digits} hexadecimal "
+            "digits."
+        )
+    if len(checksum) < fewest:
+        raise WeightsError(
+            f"{url} is not secure, and {len(checksum)} digits of the sha256 ({checksum}) are too "
+            "few to tell a file that was changed on the way. Give an https address, or all "
+            f"{fewest} digits. {_what_to_append(url)} (with the file's own digits)."
         )
     return url, checksum
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but none from a secure address to one that is not."""
+    """Follows redirects from web address to web address, none to one that is less secure."""
 
     def redirect_request(
         self,
@@ -135,11 +149,12 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
         headers: Message,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Refuse to go from https to anything else."""
-        if req.type == "https" and urllib.parse.urlsplit(newurl).scheme.lower() != "https":
+        """Refuse to go from https to anything else, and from http to anything but the web."""
+        allowed = FOLLOWED[req.type]
+        if urllib.parse.urlsplit(newurl).scheme.lower() not in allowed:
             raise WeightsError(
                 f"{req.full_url} redirects to {newurl}, which is not secure. Nothing was fetched; "
-                "give an address that stays with https."
+                f"give an address that stays with {' or '.join(allowed)}."
             )
         # The base class is documented to take these as they come.
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
@@ -245,6 +260,12 @@ def _too_large(url: str, num_bytes: int) -> WeightsError:
     return WeightsError(
         f"{url} has {num_bytes:,} bytes or more; at most {MAX_BYTES:,} are fetched. Check the "
         f"address; if it is right, {ELSEWHERE}."
+    )
+
+
+def _what_to_append(url: str) -> str:
+    return (
+        f"Append #sha256= and the sha256 that its publisher states: {url}#sha256={'0' * ALL_DIGITS}"
     )
 
 
