@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.errors import WeightsError
-from voxlift.weights.match import adapt_channels, match_tensors
+from voxlift.weights.match import ChannelRule, adapt_channels, match_tensors
 
 
 def state(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
@@ -187,6 +187,19 @@ def test_summed_channels_keep_the_function_on_grey_input(channels: int) -> None:
     )
 
 
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_averaged_channels_divide_the_response_to_grey_input(channels: int) -> None:
+    kernel = torch.randn(4, channels, 3, 3, 3, dtype=torch.float64)
+    adapted = adapt_channels(kernel, 1, rule="mean")
+    assert adapted is not None
+    assert adapted[1] == f"{channels} input channels averaged into one"
+    grey = torch.randn(2, 1, 5, 6, 7, dtype=torch.float64)
+    torch.testing.assert_close(
+        nn.functional.conv3d(grey, adapted[0]),
+        nn.functional.conv3d(grey.expand(-1, channels, -1, -1, -1), kernel) / channels,
+    )
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_a_shared_out_channel_keeps_the_function_on_equal_channels(channels: int) -> None:
     kernel = torch.randn(4, 1, 3, 3, dtype=torch.float64)
@@ -198,6 +211,26 @@ def test_a_shared_out_channel_keeps_the_function_on_equal_channels(channels: int
         nn.functional.conv2d(grey.expand(-1, channels, -1, -1), adapted[0]),
         nn.functional.conv2d(grey, kernel),
     )
+
+
+@pytest.mark.parametrize("rule", ["sum", "mean"])
+@pytest.mark.parametrize(("found", "wanted"), [(3, 1), (1, 3)])
+def test_a_matched_stem_convolves_as_is_said(found: int, wanted: int, rule: ChannelRule) -> None:
+    theirs = nn.Conv3d(found, 4, 3, padding=1).double()
+    ours = nn.Conv3d(wanted, 4, 3, padding=1).double()
+    match = match_tensors(
+        {f"conv1.{name}": tensor for name, tensor in theirs.state_dict().items()},
+        {f"conv1.{name}": tensor for name, tensor in ours.state_dict().items()},
+        channels=rule,
+    )
+    kernel = match.tensors["conv1.weight"]
+    grey = torch.randn(2, 1, 5, 6, 7, dtype=torch.float64)
+    expected = nn.functional.conv3d(grey.expand(-1, found, -1, -1, -1), theirs.weight, padding=1)
+    computed = nn.functional.conv3d(grey.expand(-1, wanted, -1, -1, -1), kernel, padding=1)
+    share = found if rule == "mean" and wanted == 1 else 1
+    # Kernels of other channels are made in single precision.
+    torch.testing.assert_close(computed, expected / share, rtol=1e-5, atol=1e-6)
+    assert torch.equal(match.tensors["conv1.bias"], theirs.bias)
 
 
 def test_channels_are_adapted_at_the_input_alone() -> None:
