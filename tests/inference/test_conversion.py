@@ -10,7 +10,7 @@ from voxlift.inference.conversion import convert_weights
 from voxlift.inference.saved_model import load_model
 from voxlift.nets.factory import create_backbone, create_model
 from voxlift.weights.file import read_header
-from voxlift.weights.header import HeadDescription
+from voxlift.weights.header import HeadDescription, parse_header
 from voxlift.weights.save import save_weights
 
 
@@ -97,6 +97,26 @@ def test_a_foreign_file_says_where_it_came_from(tmp_path: Path) -> None:
     assert header.licence is not None
     assert header.licence.startswith("MIT")
     assert "create_backbone" in told.sentences
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_an_export_keeps_licence_and_origin(
+    tmp_path: Path, backbone_file: Path, suffix: str
+) -> None:
+    out = tmp_path / f"a{suffix}"
+    convert_weights(str(backbone_file), out, in_channels=1, size_voxels=(8, 8, 8))
+    if suffix == ".onnx":
+        import onnx
+
+        text = {entry.key: entry.value for entry in onnx.load(out).metadata_props}["voxlift"]
+    else:
+        extra = {"voxlift": ""}
+        torch.export.load(out, extra_files=extra)
+        text = extra["voxlift"]
+    header = parse_header(text, where=str(out))
+    assert header.licence == "CC0"
+    assert header.preprocessing == Preprocessing(in_channels=1)
+    assert header.architecture.in_channels == 1
 
 
 def test_impossible_wishes_are_refused_and_nothing_is_written(

@@ -99,13 +99,7 @@ def convert_weights(
     if target in ("torch", "medicalnet", "monai"):
         licence = f"licence: {header.licence or 'not stated'}"
         return Conversion(out, target, f"{write_layout(model, out, layout=target)}\n{licence}")
-    report = export_model(
-        model,
-        out,
-        size_voxels=size_voxels,
-        preprocessing=file.header.preprocessing,
-        head=file.header.head,
-    )
+    report = export_model(model, out, size_voxels=size_voxels, header=header)
     return Conversion(out, target, report.summary())
 
 
