@@ -230,7 +230,7 @@ def test_a_matched_stem_convolves_as_is_said(found: int, wanted: int, rule: Chan
     share = found if rule == "mean" and wanted == 1 else 1
     # Kernels of other channels are made in single precision.
     torch.testing.assert_close(computed, expected / share, rtol=1e-5, atol=1e-6)
-    assert torch.equal(match.tensors["conv1.bias"], theirs.bias)
+    assert torch.equal(match.tensors["conv1.bias"], theirs.state_dict()["bias"])
 
 
 def test_channels_are_adapted_at_the_input_alone() -> None:
