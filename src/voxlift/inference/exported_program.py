@@ -191,7 +191,8 @@ def _exporting(trace: Trace) -> Iterator[None]:
         remedy = (
             "Export it for one size (dynamic 'batch')."
             if trace.dynamic == "all"
-            else "ResNets can be; other backbones need not."
+            else "Voxlift's backbones can be as they are: see whether a layer was changed, or try "
+            "the other format."
         )
         first = next(iter(str(error).strip().splitlines()), "")
         raise ConfigError(
