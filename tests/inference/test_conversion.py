@@ -128,6 +128,8 @@ def test_impossible_wishes_are_refused_and_nothing_is_written(
         (backbone_file, "a.pth", {"size_voxels": (8, 8, 8)}, "size_voxels is an option"),
         (model_file, "a.safetensors", {"in_channels": 2}, "was judged with them"),
         (backbone_file, "backbone.safetensors", {}, "there already"),
+        (backbone_file, "backbone.safetensors", {"overwrite": True}, "the source itself"),
+        (backbone_file, "a.safetensors", {"in_channels": 0}, "in_channels is 0"),
     ):
         before = sorted(path.name for path in tmp_path.iterdir())
         with pytest.raises(ConfigError, match=message):

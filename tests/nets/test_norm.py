@@ -94,3 +94,12 @@ def test_norms_that_always_use_the_batch_are_not_frozen() -> None:
     torch.testing.assert_close(always, network.train()(batch)[-1])
     with pytest.raises(ConfigError, match="norm='batch'"):
         apply_norm_mode(network, "frozen")
+
+
+@pytest.mark.parametrize("mode", ["frozen", "group"])
+def test_instance_norm_has_nothing_to_change(mode: NormMode) -> None:
+    architecture = Architecture(name="resnet10", width=4, stem_kernel=3, norm="instance")
+    network = ResNet(architecture, named_geometry("small"))
+    with pytest.raises(ConfigError, match=r"instance norm.*'train'"):
+        apply_norm_mode(network, mode)
+    assert network.architecture.norm == "instance"

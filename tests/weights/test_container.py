@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from voxlift.core.errors import WeightsError
-from voxlift.weights.container import MAX_HEADER_BYTES, read_container, read_metadata
+from voxlift.weights.container import MAX_HEADER_BYTES, check_numbers, read_container, read_metadata
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -173,3 +173,10 @@ def test_metadata_of_a_damaged_file_is_refused(weight_path: Path) -> None:
     weight_path.write_bytes(weight_path.read_bytes()[:-3])
     with pytest.raises(WeightsError, match="damaged"):
         read_metadata(weight_path)
+
+
+def test_negative_variances_are_refused() -> None:
+    check_numbers("bn1.running_var", torch.tensor([0.0, 1.0]), where="a file")
+    check_numbers("bn1.running_mean", torch.tensor([-1.0]), where="a file")
+    with pytest.raises(WeightsError, match=r"a file: bn1\.running_var holds negative numbers"):
+        check_numbers("bn1.running_var", torch.tensor([1.0, -1e-3]), where="a file")

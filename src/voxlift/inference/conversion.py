@@ -89,9 +89,13 @@ def convert_weights(
         raise ConfigError("half is an option of .safetensors files; leave it out.")
     if size_voxels is not None and target not in ("onnx", "torch-export"):
         raise ConfigError("size_voxels is an option of .onnx and .pt2 files; leave it out.")
+    if in_channels is not None and in_channels < 1:
+        raise ConfigError(f"in_channels is {in_channels}; a network has at least one.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already. Choose another name, or give --overwrite.")
     file = read_source(source, allow_code=allow_code)
+    if out.exists() and out.samefile(file.path):
+        raise ConfigError(f"{out} is the source itself, which would be lost. Choose another name.")
     header = _header(file, in_channels)
     model = _load(file, geometry=geometry, in_channels=in_channels, channels=channels)
     if target == "voxlift":

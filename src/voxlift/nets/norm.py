@@ -43,14 +43,15 @@ class FrozenBatchNorm3d(nn.BatchNorm3d):
 def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
     """Change the batch norms of a backbone for fine-tuning, in place.
 
-    Names of parameters stay as they are. A backbone without batch norm is left alone.
+    Names of parameters stay as they are. A backbone of group norm is left alone.
 
     Args:
         backbone: A network with an `architecture`.
         mode: `train`, `frozen` or `group`; see the module's documentation for when to use which.
 
     Raises:
-        ConfigError: For an unknown mode, or `frozen` where batch norm always uses the batch.
+        ConfigError: For an unknown mode, `frozen` where batch norm always uses the batch,
+            or a network of instance norm.
     """
     if mode == "train":
         return
@@ -61,12 +62,19 @@ def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
             "norm mode 'frozen' normalises by running statistics, which the norm 'batch_always' of "
             "this network does not use. Build it with norm='batch', or choose 'train' or 'group'."
         )
+    has_batch_norm = any(isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d) for m in backbone.modules())
+    norm = getattr(backbone.architecture, "norm", None)
+    if not has_batch_norm and norm == "instance":
+        raise ConfigError(
+            f"norm mode {mode!r} is for batch norm; this network has instance norm, which does not "
+            "depend on the batch. Leave the norm mode at 'train'."
+        )
     for parent in list(backbone.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
                 changed = _frozen(child) if mode == "frozen" else _grouped(child)
                 setattr(parent, name, changed)
-    if mode == "group":
+    if mode == "group" and has_batch_norm:
         backbone.architecture = backbone.architecture.model_copy(  # type: ignore[operator, union-attr]
             update={"norm": "group"}
         )

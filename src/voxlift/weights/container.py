@@ -160,10 +160,11 @@ def _look(path: str | Path) -> tuple[Path, bytes, int]:
 
 
 def check_numbers(name: str, tensor: Tensor, *, where: str) -> None:
-    """Refuse a tensor of an unknown kind or with numbers that are not finite.
+    """Refuse a tensor of an unknown kind, or with numbers that cannot be.
 
     Raises:
-        WeightsError: Naming the tensor and how many of its numbers are NaN or infinite.
+        WeightsError: Naming the tensor and how many of its numbers are NaN or infinite, or that a
+            variance is negative.
     """
     if tensor.dtype not in DTYPES:
         raise WeightsError(
@@ -176,6 +177,11 @@ def check_numbers(name: str, tensor: Tensor, *, where: str) -> None:
             f"{where}: {num_bad:,} of the {tensor.numel():,} numbers in {name} are NaN or "
             "infinite. Such weights come from a training that diverged: take an earlier "
             "checkpoint, or train again with a lower learning rate."
+        )
+    if name.endswith("running_var") and bool((tensor < 0).any()):
+        raise WeightsError(
+            f"{where}: {name} holds negative numbers, but variances are none; the network would "
+            "answer NaN. The file is damaged or was edited: fetch it again."
         )
 
 
