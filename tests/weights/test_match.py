@@ -275,3 +275,11 @@ def test_a_backbone_may_make_what_does_not_fit() -> None:
     assert match.adapted == {"backbone.b": "made anew"}
     assert match.missing == {"backbone.c": "not in the file"}
     assert match.tensors["backbone.b"].tolist() == [1, 1]
+
+
+def test_counters_that_were_cast_with_the_rest_are_taken() -> None:
+    source = {"norm1.num_batches_tracked": torch.tensor(7.0, dtype=torch.float16)}
+    match = match_tensors(source, {"norm1.num_batches_tracked": torch.tensor(0)})
+    assert match.tensors["norm1.num_batches_tracked"].item() == 7
+    assert match.tensors["norm1.num_batches_tracked"].dtype == torch.int64
+    assert not match.missing
