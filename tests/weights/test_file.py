@@ -1,14 +1,18 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 from voxlift.core.errors import DataError, WeightsError
+from voxlift.nets.factory import create_backbone
 from voxlift.weights.file import read_header, read_weight_file, write_weight_file
 from voxlift.weights.header import HEADER_KEY, WeightHeader
+from voxlift.weights.layouts import to_medicalnet
+from voxlift.weights.load import load_weights
 
 
 def test_tensors_and_header_survive(tmp_path: Path, header: WeightHeader) -> None:
@@ -135,3 +139,15 @@ def test_a_header_is_needed(tmp_path: Path) -> None:
         read_header(path)
     with pytest.raises(WeightsError, match="no Voxlift header"):
         read_weight_file(path)
+
+
+def test_networks_beside_the_chosen_one_are_named(make_backbone: Any, tmp_path: Path) -> None:
+    state = make_backbone().state_dict()
+    network = create_backbone("resnet10", width=4, geometry="medicalnet")
+    names = to_medicalnet(network)["state_dict"]
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    path = tmp_path / "two.pth"
+    torch.save({"student": names, "teacher": other, "epoch": 1}, path)
+    file = read_weight_file(path, declared="medicalnet")
+    assert file.ignored["teacher"] == "a dictionary of tensors, not read: student is taken"
+    assert load_weights(network, file).ignored["teacher"] == file.ignored["teacher"]

@@ -9,8 +9,10 @@ from torch import nn
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.preprocessing import Preprocessing
-from voxlift.weights.file import read_weight_file
+from voxlift.weights.file import read_header, read_weight_file
 from voxlift.weights.header import HeadDescription
+from voxlift.weights.licences import is_non_commercial
+from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
 
 Make = Callable[..., Any]
@@ -92,3 +94,25 @@ def test_a_module_without_a_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="Linear is no Voxlift backbone"):
         save_weights(nn.Linear(2, 2), tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:The weights .* are not for commercial use")
+def test_the_terms_of_a_start_travel_with_what_is_made_from_it(
+    make_backbone: Make, tmp_path: Path
+) -> None:
+    start = save_weights(
+        make_backbone(), tmp_path / "start.safetensors", licence="CC BY-NC 4.0", citation="them"
+    )
+    tuned = make_backbone()
+    assert read_header(save_weights(tuned, tmp_path / "scratch.safetensors")).licence is None
+    report = load_weights(tuned, start)
+    header = read_header(save_weights(tuned, tmp_path / "tuned.safetensors"))
+    assert header.licence == "not stated; of the start start.safetensors: CC BY-NC 4.0"
+    assert is_non_commercial(header.licence)
+    assert header.citation == "them"
+    assert header.provenance["start_sha256"] == report.sha256
+    again = make_backbone()
+    load_weights(again, tmp_path / "tuned.safetensors")
+    assert read_header(save_weights(again, tmp_path / "b.safetensors")).licence == header.licence
+    own = save_weights(again, tmp_path / "own.safetensors", licence="CC0", citation="us")
+    assert (read_header(own).licence, read_header(own).citation) == ("CC0", "us")

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from voxlift.core.errors import WeightsError
 from voxlift.core.files import write_aside
-from voxlift.weights.container import check_numbers, read_container, read_metadata
+from voxlift.weights.container import Container, check_numbers, read_container, read_metadata
 from voxlift.weights.formats import FORMATS, recognise
 from voxlift.weights.header import HEADER_KEY, WeightHeader, parse_header
+from voxlift.weights.unwrap import OTHER_NETWORK
 
 SUFFIX = ".safetensors"
 
@@ -70,11 +71,20 @@ def read_weight_file(
         format=name,
         tensors=translation.tensors,
         header=translation.header,
-        ignored=translation.ignored,
+        ignored={**_other_networks(container), **translation.ignored},
         adapted=translation.adapted,
         notes=translation.notes,
         geometry_matters=translation.geometry_matters,
     )
+
+
+def _other_networks(container: Container) -> dict[str, str]:
+    """Name what a pickled file holds beside the chosen network, such as a teacher."""
+    return {
+        name: value
+        for name, value in container.extras.items()
+        if isinstance(value, str) and value.startswith(OTHER_NETWORK)
+    }
 
 
 def read_header(path: str | Path) -> WeightHeader:

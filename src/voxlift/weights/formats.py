@@ -61,7 +61,9 @@ def recognise(container: Container) -> str:
     if found:
         raise WeightsError(
             f"{container.path} could be of several formats: {', '.join(found)}. Say which, as in "
-            f"{found[0]}:{container.path}."
+            f"{found[0]}:{container.path}; what is declared decides strides, preprocessing and "
+            "licence. If it is of none of them, such as a ResNet of MONAI, load it into a network "
+            "of ours yourself, check the result, and write that with voxlift.save_weights(...)."
         )
     raise WeightsError(
         f"{container.path} is of an unknown layout: it has no Voxlift header, and its tensors are "

@@ -14,7 +14,7 @@ from voxlift.weights.diagnosis import field_differences, refusal
 from voxlift.weights.file import WeightFile
 from voxlift.weights.match import ChannelRule, HeadRule, Match, match_tensors
 from voxlift.weights.source import Source, read_source
-from voxlift.weights.target import Target, find_target
+from voxlift.weights.target import StartTerms, Target, find_target
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,10 @@ def load_weights(
     state = dict(model.state_dict())
     state.update({target.own_names[name]: tensor for name, tensor in match.tensors.items()})
     model.load_state_dict(state)
+    # No tensor and no module, so that it is in nobody's state dict.
+    vars(target.backbone)["start_terms"] = StartTerms(
+        file.path.name, file.sha256, file.header.licence, file.header.citation
+    )
     logger.info("Loaded %s", report.summary())
     if file.geometry_matters and report.geometry:
         differences = "; ".join(f"{name} is {how}" for name, how in report.geometry.items())

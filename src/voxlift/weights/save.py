@@ -10,9 +10,11 @@ from torch import nn
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.file import write_weight_file
 from voxlift.weights.header import HeadDescription, WeightHeader
-from voxlift.weights.target import find_target
+from voxlift.weights.target import StartTerms, find_target, start_terms
 
 logger = logging.getLogger(__name__)
+
+OF_THE_START = "not stated; of the start"
 
 
 def save_weights(
@@ -37,8 +39,9 @@ def save_weights(
         head: What the part behind the backbone answers.
         provenance: Where the numbers come from: data, recipe, command, seed, accuracy, date. Keep
             patients' names, numbers and dates out of it.
-        licence: Under what terms the weights may be used.
-        citation: What to cite.
+        licence: Under what terms the weights may be used; None tells those of the start that was
+            loaded, if any.
+        citation: What to cite; likewise.
         half: Store kernels and matrices as float16, at half the size.
 
     Returns:
@@ -49,12 +52,18 @@ def save_weights(
         DataError: If the file cannot be written.
     """
     target = find_target(model)
+    start = start_terms(target.backbone)
+    told = dict(provenance or {})
+    if start is not None:
+        told.setdefault("start_sha256", start.sha256)
+        licence = licence or _inherited(start)
+        citation = citation or start.citation
     header = WeightHeader(
         architecture=target.architecture,
         geometry=target.geometry,
         preprocessing=preprocessing,
         head=head,
-        provenance=dict(provenance or {}),
+        provenance=told,
         licence=licence,
         citation=citation,
     )
@@ -62,3 +71,10 @@ def save_weights(
     write_weight_file(path, target.state, header, half=half)
     logger.info("Saved %d tensors to %s", len(target.state), path)
     return path
+
+
+def _inherited(start: StartTerms) -> str | None:
+    """Say the terms of a start for what was made from it, without saying them twice."""
+    if start.licence is None or start.licence.startswith(OF_THE_START):
+        return start.licence
+    return f"{OF_THE_START} {start.name}: {start.licence}"

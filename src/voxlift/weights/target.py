@@ -14,10 +14,28 @@ COMPILED = "_orig_mod"
 
 
 @dataclass(frozen=True)
+class StartTerms:
+    """Under what terms a backbone's start came; what is trained from it is bound by them.
+
+    Args:
+        name: Of the file.
+        sha256: Of the file.
+        licence: Of the start; None if it is not known.
+        citation: What to cite for it.
+    """
+
+    name: str
+    sha256: str
+    licence: str | None
+    citation: str | None
+
+
+@dataclass(frozen=True)
 class Target:
     """A model as weight files see it.
 
     Args:
+        backbone: The backbone itself.
         architecture: Of its backbone.
         geometry: Of its backbone.
         prefix: What the names of the backbone's tensors begin with: nothing, or `backbone.`.
@@ -28,6 +46,7 @@ class Target:
         adapter: What the backbone itself makes of tensors that do not fit: its `adapt_tensor`.
     """
 
+    backbone: nn.Module
     architecture: Architecture
     geometry: Geometry
     prefix: str
@@ -67,6 +86,7 @@ def find_target(model: nn.Module) -> Target:
             )
     names = {_plain(name) for name, _ in model.named_parameters()}
     return Target(
+        backbone=getattr(backbone, COMPILED, backbone),
         architecture=shape[0],
         geometry=shape[1],
         prefix=prefix,
@@ -76,6 +96,12 @@ def find_target(model: nn.Module) -> Target:
         input_layers=getattr(backbone, "input_layers", INPUT_LAYERS),
         adapter=getattr(backbone, "adapt_tensor", None),
     )
+
+
+def start_terms(backbone: nn.Module) -> StartTerms | None:
+    """Tell the terms of the start that was loaded into a backbone; None from scratch."""
+    terms = getattr(backbone, "start_terms", None)
+    return terms if isinstance(terms, StartTerms) else None
 
 
 def _shape(module: object) -> tuple[Architecture, Geometry] | None:

@@ -21,6 +21,9 @@ WRAPPERS = (
 
 MAX_NESTED = 4
 
+OTHER_NETWORK = "a dictionary of tensors, not read"
+"""How the description of a network begins that stands beside the chosen one."""
+
 Entries = dict[object, object]
 
 
@@ -93,7 +96,7 @@ def _describe(name: object, value: object, taken: str, plain: PlainCopy) -> obje
     if isinstance(name, str) and "optim" in name.lower() and isinstance(value, dict | list):
         return "state of an optimizer, not read"
     if isinstance(value, dict) and _holds_tensors(value):
-        return f"a dictionary of tensors, not read: {taken} is taken"
+        return f"{OTHER_NETWORK}: {taken} is taken"
     return plain.of(value)
 
 
