@@ -3,11 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
-from voxlift.core.detection_settings import DetectionSettings
+from voxlift.core.detection_settings import DetectionSettings, DetectorSettings
 
 
 def test_survives_json() -> None:
-    settings = DetectionSettings(class_names=("lesion",), head="fcos", num_slices=5)
+    settings = DetectionSettings(
+        class_names=("lesion",), detector=DetectorSettings(head="fcos"), num_slices=5
+    )
     assert DetectionSettings.model_validate_json(settings.model_dump_json()) == settings
     assert settings.num_classes == 1
 
@@ -21,8 +23,8 @@ def test_survives_json() -> None:
         ({"slice_interval_mm": 0.0}, "greater than 0"),
         ({"max_image_size": 100}, "cannot be below"),
         ({"class_names": ()}, "at least 1"),
-        ({"score_threshold": 1.5}, "less than or equal to 1"),
-        ({"head": "yolo"}, "faster-rcnn"),
+        ({"detector": {"score_threshold": 1.5}}, "less than or equal to 1"),
+        ({"detector": {"head": "yolo"}}, "faster-rcnn"),
     ],
 )
 def test_refuses_what_cannot_be(fields: dict[str, object], message: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, DataError, WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.label_scheme import LabelScheme
@@ -220,7 +221,8 @@ def test_maps_of_other_axes_than_the_volumes_are_exported_for_one_size(tmp_path:
 def detector(name: str = "resnet10") -> Detector:
     fields = {"stem": 3} if name.startswith("resnet") else {}
     made = create_backbone(name, width=8, num_slices=3, **fields)  # type: ignore[arg-type]
-    return Detector(made, num_classes=2, fpn_channels=16, head_width=16).eval()
+    settings = DetectorSettings(fpn_channels=16, head_width=16)
+    return Detector(made, num_classes=2, settings=settings).eval()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from voxlift.core.architecture import Architecture
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.detector import Detector
 from voxlift.nets.factory import TASKS, create_backbone, create_model, list_backbones
 from voxlift.nets.fcn import FCN
 from voxlift.nets.p3d import P3DS
@@ -145,7 +147,20 @@ def test_create_model_puts_a_head_on_any_backbone() -> None:
     assert isinstance(model, Classifier)
     assert model.dropout.p == 0.5
     assert model(torch.zeros(2, 1, 8, 8, 8)).shape == (2, 3)
-    assert TASKS == ("classify", "segment")
+
+
+def test_create_model_puts_a_detector_on_planes() -> None:
+    backbone = create_backbone("mp3d18", width=8, num_slices=5, slice_start="mean")
+    small = DetectorSettings(head="fcos", fpn_channels=32)
+    model = create_model("detect", backbone=backbone, num_classes=2, detector=small)
+    assert isinstance(model, Detector)
+    assert model.num_classes == 2
+    assert torch.equal(
+        backbone.state_dict()["group_transform.1.weight"].unique(), torch.tensor([0.2])
+    )
+    with pytest.raises(ConfigError, match="num_slices"):
+        create_model("detect", backbone=create_backbone("resnet10", width=4), num_classes=1)
+    assert list(TASKS) == ["classify", "segment", "detect"]
 
 
 def test_create_model_puts_a_decoder_on_any_backbone() -> None:
@@ -159,9 +174,10 @@ def test_create_model_puts_a_decoder_on_any_backbone() -> None:
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("classify", {"decoder": "fcn"}, "options of the task 'segment'"),
-        ("classify", {"deep_supervision": True}, "options of the task 'segment'"),
+        ("classify", {"decoder": "fcn"}, "is an option of the task 'segment'"),
+        ("classify", {"deep_supervision": True}, "is an option of the task 'segment'"),
         ("segment", {"dropout": 0.5}, "dropout is an option of the task 'classify'"),
+        ("segment", {"detector": DetectorSettings()}, "detector is an option of the task 'detect'"),
         ("segment", {"decoder": "fpn"}, "'fpn'; known are unet, fcn"),
         ("segment", {"decoder": "fcn", "deep_supervision": True}, "needs the decoder 'unet'"),
         ("segment", {"num_classes": 0}, "at least one output"),

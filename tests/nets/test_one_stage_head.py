@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.nets.detection_head import HeadSettings, Target, lies_on
 from voxlift.nets.one_stage_head import OneStageHead, fcos_head, retinanet_head
 
@@ -17,16 +18,15 @@ Maker = Callable[[HeadSettings], OneStageHead]
 
 def settings(channels: int = 32, *, max_boxes: int = 100) -> HeadSettings:
     return HeadSettings(
-        channels=channels,
         num_levels=3,
         num_classes=2,
-        head_width=16,
-        anchor_scale=4.0,
-        anchor_ratios=(0.5, 1.0, 2.0),
-        score_threshold=0.0,
-        nms_threshold=0.5,
-        max_boxes=max_boxes,
-        box_samples=64,
+        detector=DetectorSettings(
+            fpn_channels=channels,
+            head_width=16,
+            score_threshold=0.0,
+            max_boxes=max_boxes,
+            box_samples=64,
+        ),
     )
 
 

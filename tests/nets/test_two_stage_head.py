@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.nets.detection_head import HeadSettings, Target
 from voxlift.nets.two_stage_head import TwoStageHead
 
@@ -12,19 +13,10 @@ CROWD = [31.3, -1, 64, 65]
 
 
 def settings(**changes: float) -> HeadSettings:
-    fields = {
-        "channels": 8,
-        "num_levels": 3,
-        "num_classes": 2,
-        "head_width": 16,
-        "anchor_scale": 4.0,
-        "score_threshold": 0.05,
-        "nms_threshold": 0.5,
-        "max_boxes": 100,
-        "box_samples": 64,
-        **changes,
-    }
-    return HeadSettings(anchor_ratios=(0.5, 1.0, 2.0), **fields)  # type: ignore[arg-type]
+    fields = {"fpn_channels": 8, "head_width": 16, "box_samples": 64, **changes}
+    return HeadSettings(
+        num_levels=3, num_classes=2, detector=DetectorSettings.model_validate(fields)
+    )
 
 
 def maps(images: int = 1) -> dict[str, Tensor]:

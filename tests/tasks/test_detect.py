@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.geometry import named_geometry
 from voxlift.data.detection_batches import DetectionBatch
 from voxlift.metrics.average_precision import average_precision
@@ -40,7 +41,8 @@ def build(model: nn.Module | None = None, **options: Any) -> DetectTask:
             name="resnet10", width=4, stem_kernel=3, norm="group", num_slices=3
         )
         backbone = SliceResNet(architecture, named_geometry("pretrain"))
-        model = Detector(backbone, num_classes=2, fpn_channels=16, head_width=16, box_samples=32)
+        settings = DetectorSettings(fpn_channels=16, head_width=16, box_samples=32)
+        model = Detector(backbone, num_classes=2, settings=settings)
     optimization = OptimizationConfig(optimizer="adamw", lr=0.01)
     return DetectTask(model, optimization, **{"num_steps": 10, **options})  # type: ignore[arg-type]
 

@@ -7,9 +7,42 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, mod
 MIN_SLICES, MAX_SLICES = 3, 27
 
 Head = Literal["faster-rcnn", "retinanet", "fcos"]
+Noisy = Literal["drop", "ignore", "keep"]
+"""Leave such boxes out, take them as regions to be ignored, or believe them."""
+
 NumSlices = Annotated[int, Field(ge=MIN_SLICES, le=MAX_SLICES)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class DetectorSettings(BaseModel):
+    """What stands on the backbone of a detector.
+
+    Args:
+        head: `faster-rcnn` in two stages; `retinanet` or `fcos` in one.
+        fpn_channels: Channels of the feature pyramid's maps.
+        head_width: Outputs of the two fully connected layers of `faster-rcnn`.
+        anchor_scale: Edge of an anchor in strides of its map; `fcos` has no anchors.
+        anchor_ratios: Height over width of the anchors.
+        score_threshold: Boxes with a lower score are left out.
+        nms_threshold: Of two boxes of a class that overlap by more than this IoU, the one of the
+            lower score is left out.
+        max_boxes: Most boxes found in an image.
+        box_samples: Proposals of an image that the second stage of `faster-rcnn` learns from; fewer
+            make a step shorter, mostly on a CPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: Head = "faster-rcnn"
+    fpn_channels: PositiveInt = 256
+    head_width: PositiveInt = 1024
+    anchor_scale: PositiveFloat = 4.0
+    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    score_threshold: Share = 0.05
+    nms_threshold: Share = 0.5
+    max_boxes: PositiveInt = 100
+    box_samples: PositiveInt = 512
 
 
 class DetectionSettings(BaseModel):
@@ -24,14 +57,9 @@ class DetectionSettings(BaseModel):
         image_size: Pixels of an image's shorter edge when it is fed.
         max_image_size: Most pixels of its longer edge; a long image gets a shorter edge below
             `image_size`.
-        head: What stands on the backbone's maps.
         class_agnostic: Whether all classes of the data were taken as one.
-        anchor_scale: Edge of an anchor in strides of its map.
-        anchor_ratios: Height over width of the anchors.
-        score_threshold: Boxes with a lower score are left out.
-        nms_threshold: Of two boxes of a class that overlap by more than this IoU, the one of the
-            lower score is left out.
-        max_boxes: Most boxes found in an image.
+        noisy: What was done with boxes that DeepLesion marks as possibly wrong.
+        detector: What stands on the backbone.
         seed: Of the run, by which it split its data.
         fractions: Shares of training, validation and test cases, likewise.
 
@@ -46,13 +74,9 @@ class DetectionSettings(BaseModel):
     slice_interval_mm: PositiveFloat | None = 2.5
     image_size: PositiveInt = 512
     max_image_size: PositiveInt = 1333
-    head: Head = "faster-rcnn"
     class_agnostic: bool = False
-    anchor_scale: PositiveFloat = 4.0
-    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
-    score_threshold: Share = 0.05
-    nms_threshold: Share = 0.5
-    max_boxes: PositiveInt = 100
+    noisy: Noisy = "drop"
+    detector: DetectorSettings = DetectorSettings()
     seed: int = 0
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
 

@@ -15,8 +15,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
+from voxlift.core.detection_settings import Noisy
 from voxlift.core.errors import DataError
 from voxlift.data.box_clipping import clip_boxes
 from voxlift.data.coco import find_annotations
@@ -42,8 +42,6 @@ ONE_CLASS = "lesion"
 # DeepLesion gives so much of a scan to either side of a key slice.
 _CONTEXT_MM = 30.0
 _NUM_THREADS = 4
-
-Noisy = Literal["drop", "ignore", "keep"]
 
 
 def is_deeplesion(folder: Path) -> bool:

@@ -5,9 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from voxlift.core.detection_settings import Noisy
 from voxlift.core.errors import DataError
 from voxlift.data.coco import find_annotations, read_coco
-from voxlift.data.deeplesion import Noisy, is_deeplesion, read_deeplesion
+from voxlift.data.deeplesion import is_deeplesion, read_deeplesion
 from voxlift.data.deeplesion_json import is_lesion_annotations
 from voxlift.data.detection_cases import Boxes, DetectionCase, DetectionCases, Slices
 

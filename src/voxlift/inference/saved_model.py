@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
@@ -38,6 +39,11 @@ class SavedModel:
     def segmentation(self) -> SegmentationSettings:
         """What a segmenter needs to know beside its tensors."""
         return SegmentationSettings.model_validate(self.head.settings)
+
+    @property
+    def detection(self) -> DetectionSettings:
+        """What a detector needs to know beside its tensors."""
+        return DetectionSettings.model_validate(self.head.settings)
 
     @torch.inference_mode()
     def probabilities(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -135,10 +141,16 @@ def build_model(header: WeightHeader) -> nn.Module:
     backbone = backbone_class(header.architecture)(header.architecture, header.geometry)
     if head.task in ("classify", "pretrain"):
         return create_model("classify", backbone=backbone, num_classes=head.num_classes)
+    if head.task == "detect":
+        found = DetectionSettings.model_validate(head.settings)
+        return create_model(
+            "detect", backbone=backbone, num_classes=head.num_classes, detector=found.detector
+        )
     if head.task != "segment":
         raise WeightsError(
-            f"The file holds a model of the task {head.task!r}; known are classify, pretrain and "
-            "segment. Update Voxlift, or load the backbone alone with create_backbone(weights=...)."
+            f"The file holds a model of the task {head.task!r}; known are classify, pretrain, "
+            "segment and detect. Update Voxlift, or load the backbone alone with "
+            "create_backbone(weights=...)."
         )
     settings = SegmentationSettings.model_validate(head.settings)
     return create_model(

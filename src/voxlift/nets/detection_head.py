@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.nets.feature_pyramid import PyramidAnchors
 
 Losses = dict[str, Tensor]
@@ -47,36 +48,22 @@ class HeadSettings:
     """What all heads ask for.
 
     Args:
-        channels: Of the pyramid's maps.
         num_levels: Levels of the pyramid.
         num_classes: Classes, without background.
-        head_width: Outputs of the two fully connected layers of a two-stage head.
-        anchor_scale: Edge of an anchor in strides of its level.
-        anchor_ratios: Height over width of the anchors.
-        score_threshold: Boxes with a lower score are left out.
-        nms_threshold: Of two boxes of a class whose IoU is larger, the worse is left out.
-        max_boxes: Most boxes found in an image.
-        box_samples: Proposals of an image that a second stage learns from.
+        detector: What to build.
     """
 
-    channels: int
     num_levels: int
     num_classes: int
-    head_width: int
-    anchor_scale: float
-    anchor_ratios: tuple[float, ...]
-    score_threshold: float
-    nms_threshold: float
-    max_boxes: int
-    box_samples: int
+    detector: DetectorSettings
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Under the names that torchvision has for them."""
         return {
-            "score_thresh": self.score_threshold,
-            "nms_thresh": self.nms_threshold,
-            "detections_per_img": self.max_boxes,
+            "score_thresh": self.detector.score_threshold,
+            "nms_thresh": self.detector.nms_threshold,
+            "detections_per_img": self.detector.max_boxes,
         }
 
     def anchors(self, *, per_octave: int = 1) -> PyramidAnchors:
@@ -86,8 +73,8 @@ class HeadSettings:
             ConfigError: If they leave gaps.
         """
         anchors = PyramidAnchors(
-            scales=[self.anchor_scale * 2 ** (i / per_octave) for i in range(per_octave)],
-            ratios=self.anchor_ratios,
+            scales=[self.detector.anchor_scale * 2 ** (i / per_octave) for i in range(per_octave)],
+            ratios=self.detector.anchor_ratios,
             num_levels=self.num_levels,
         )
         anchors.check_cover()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.backbone import Backbone
-from voxlift.core.detection_settings import Head
+from voxlift.core.detection_settings import DetectorSettings, Head
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.nets.detection_head import (
     Detection,
@@ -48,19 +48,10 @@ class Detector(nn.Module):
         backbone: Any encoder whose maps are planes: `mp3d18`, `mp3d63`, or a ResNet built with
             `num_slices`.
         num_classes: Lesion classes, without background.
-        head: `faster-rcnn` in two stages; `retinanet` or `fcos` in one.
-        fpn_channels: Channels of the pyramid's maps.
-        head_width: Outputs of the two fully connected layers of `faster-rcnn`.
-        anchor_scale: Edge of an anchor in strides of its map; `fcos` has no anchors.
-        anchor_ratios: Height over width of the anchors.
-        score_threshold: Boxes with a lower score are left out.
-        nms_threshold: Of two boxes of a class whose IoU is larger, the worse is left out.
-        max_boxes: Most boxes found in an image.
-        box_samples: Proposals of an image that the second stage of `faster-rcnn` learns from; fewer
-            make a step shorter, mostly on a CPU.
+        settings: What stands on the backbone.
 
     Raises:
-        ConfigError: For a backbone without planes, an unknown head, or a setting out of range.
+        ConfigError: For a backbone without planes, too few classes, or anchors that leave gaps.
     """
 
     def __init__(
@@ -68,40 +59,24 @@ class Detector(nn.Module):
         backbone: Backbone,
         *,
         num_classes: int,
-        head: Head = "faster-rcnn",
-        fpn_channels: int = 256,
-        head_width: int = 1024,
-        anchor_scale: float = 4.0,
-        anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        score_threshold: float = 0.05,
-        nms_threshold: float = 0.5,
-        max_boxes: int = 100,
-        box_samples: int = 512,
+        settings: DetectorSettings | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ConfigError(
                 f"A detector needs at least one class beside the background; found {num_classes}."
             )
-        if head not in HEADS:
-            raise ConfigError(f"Unknown head {head!r}; known are {', '.join(HEADS)}.")
+        settings = settings or DetectorSettings()
         plane_strides(backbone)
         assert isinstance(backbone, nn.Module)
         self.backbone = backbone
         self.num_classes = num_classes
-        self.fpn = feature_pyramid(backbone.out_channels, channels=fpn_channels)
-        self.head = HEADS[head](
+        self.fpn = feature_pyramid(backbone.out_channels, channels=settings.fpn_channels)
+        self.head = HEADS[settings.head](
             HeadSettings(
-                channels=fpn_channels,
                 num_levels=len(backbone.out_channels) + 1,
                 num_classes=num_classes,
-                head_width=head_width,
-                anchor_scale=anchor_scale,
-                anchor_ratios=tuple(anchor_ratios),
-                score_threshold=score_threshold,
-                nms_threshold=nms_threshold,
-                max_boxes=max_boxes,
-                box_samples=box_samples,
+                detector=settings,
             )
         )
 

@@ -1,25 +1,29 @@
 """Backbones and models by name: the one place where networks meet weight files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from torch import nn
 
 from voxlift.core.architecture import Architecture, Norm
 from voxlift.core.backbone import Backbone
+from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.fcn import FCN
 from voxlift.nets.genesis import GenesisEncoder
+from voxlift.nets.group_transform import SliceStart
 from voxlift.nets.gvsl import GvslEncoder
 from voxlift.nets.p3d import P3D, P3DS
 from voxlift.nets.resenc import ResEncEncoder
 from voxlift.nets.resnet import RESNETS, ResNet
 from voxlift.nets.segresnet import SEGRESNETS, SegResNetEncoder
-from voxlift.nets.slice_encoder import MP3D, MP3DS, SliceResNet
+from voxlift.nets.slice_encoder import MP3D, MP3DS, SliceEncoder, SliceResNet
 from voxlift.nets.swin_unetr import SWIN_UNETRS, SWINS, Swin, SwinUNETREncoder
 from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
@@ -71,15 +75,19 @@ BACKBONES: dict[str, BackboneClass] = {
 }
 """Every backbone by name. A new family is one file with its class and its names here."""
 
-WITH_SLICES: dict[str, BackboneClass] = {
+WITH_SLICES: dict[str, type[SliceEncoder]] = {
     **dict.fromkeys(RESNETS, SliceResNet),
     **dict.fromkeys(MP3DS, MP3D),
 }
 """What a family is when it turns a number of slices into planes."""
 
-TASKS = ("classify", "segment")
-"""Every task that has a model; a new one is one file with its class and its lines in create_model.
-"""
+TASKS: dict[str, tuple[str, ...]] = {
+    "classify": ("dropout",),
+    "segment": ("decoder", "deep_supervision"),
+    "detect": ("detector",),
+}
+"""Every task that has a model, with its options; a new one is one file with its class, a line here
+and one in `create_model`."""
 
 
 def list_backbones() -> list[str]:
@@ -97,6 +105,7 @@ def create_backbone(
     norm: Norm | None = None,
     weights: Source | None = None,
     num_slices: int | None = None,
+    slice_start: SliceStart = "center",
     zero_init_residual: bool = False,
     checkpointing: bool = False,
     channels: ChannelRule = "sum",
@@ -119,6 +128,8 @@ def create_backbone(
         num_slices: Slices of the input, which a group transform turns into planes, for detection
             in key slices; needed by `mp3d18` and `mp3d63`, possible for ResNets. A file for other
             slices is adapted.
+        slice_start: What a group transform computes before it has learnt, new or adapted: the
+            `center` slice, or the `mean` of all.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
         checkpointing: Recompute activations in the backward pass, to save memory.
         channels: How a file's several input channels become one; see `load_weights`.
@@ -127,7 +138,45 @@ def create_backbone(
         ConfigError: For an unknown name or geometry, or an option out of range.
         WeightsError: If the weights do not fit, or contradict an explicit option.
     """
-    file = _read(weights)
+    file = None if weights is None or weights == SCRATCH else read_source(weights)
+    backbone = make_backbone(
+        name,
+        geometry=geometry,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        norm=norm,
+        file=file,
+        num_slices=num_slices,
+        slice_start=slice_start,
+        zero_init_residual=zero_init_residual,
+        checkpointing=checkpointing,
+    )
+    if file:
+        load_weights(backbone, file, channels=channels)
+    return backbone
+
+
+def make_backbone(
+    name: str | None,
+    *,
+    geometry: str | Geometry | None,
+    in_channels: int,
+    width: int | None,
+    stem: int | None,
+    norm: Norm | None,
+    file: WeightFile | None,
+    num_slices: int | None,
+    slice_start: SliceStart,
+    zero_init_residual: bool,
+    checkpointing: bool,
+) -> Encoder:
+    """Make the backbone that `create_backbone` makes for a weight file, without its weights.
+
+    Raises:
+        ConfigError: As `create_backbone`.
+        WeightsError: If the file contradicts an explicit option.
+    """
     stored = file.header.architecture if file else None
     name = name or (stored.name if stored else DEFAULT_BACKBONE)
     _check_name(name)
@@ -140,15 +189,16 @@ def create_backbone(
     architecture = make_architecture({**base, **given, "in_channels": in_channels})
     if geometry is None:
         geometry = _geometry_of(architecture, file)
-    backbone = backbone_class(architecture)(
+    family = backbone_class(architecture)
+    build: Callable[..., Encoder] = family
+    if family is WITH_SLICES.get(name):
+        build = partial(build, slice_start=slice_start)
+    return build(
         architecture,
         named_geometry(geometry),
         zero_init_residual=zero_init_residual,
         checkpointing=checkpointing,
     )
-    if file:
-        load_weights(backbone, file, channels=channels)
-    return backbone
 
 
 def backbone_class(architecture: Architecture) -> BackboneClass:
@@ -249,36 +299,55 @@ def create_model(
     dropout: float = 0.0,
     decoder: Decoder = "unet",
     deep_supervision: bool = False,
+    detector: DetectorSettings | None = None,
 ) -> nn.Module:
     """Put the head of a task on a backbone.
 
     Args:
         task: `classify`: volume to logits `(batch, num_classes)`. `segment`: volume to logits
-            `(batch, num_classes, depth, height, width)`.
-        backbone: Any backbone.
+            `(batch, num_classes, depth, height, width)`. `detect`: slices around a key slice to
+            losses in training, else to boxes, scores and labels, as torchvision's detectors do.
+        backbone: Any backbone; for `detect` one with `num_slices`.
         num_classes: Classes to tell apart; for `segment` with the background.
         dropout: Of `classify`: share of the features dropped in training, 0 to 1.
         decoder: Of `segment`: `unet` on all feature maps, or `fcn` on the stem and the
             stages 2 and 4.
         deep_supervision: Of `segment` with `unet`: in training, return the logits of the coarser
             levels as well.
+        detector: Of `detect`: the kind of its head, its size and its thresholds.
 
     Raises:
         ConfigError: For an unknown task or decoder, too few classes, or an option of another task.
     """
-    if task == "classify":
-        if decoder != "unet" or deep_supervision:
-            raise ConfigError("decoder and deep_supervision are options of the task 'segment'.")
-        return Classifier(backbone, num_classes=num_classes, dropout=dropout)
-    if task != "segment":
+    if task not in TASKS:
         raise ConfigError(f"Unknown task {task!r}; known are {', '.join(TASKS)}.")
+    given = {
+        "dropout": dropout != 0,
+        "decoder": decoder != "unet",
+        "deep_supervision": deep_supervision,
+        "detector": detector is not None,
+    }
+    for option, is_given in given.items():
+        if is_given and option not in TASKS[task]:
+            owner = next(name for name, options in TASKS.items() if option in options)
+            raise ConfigError(f"{option} is an option of the task {owner!r}; leave it out.")
+    if task == "classify":
+        return Classifier(backbone, num_classes=num_classes, dropout=dropout)
+    if task == "detect":
+        return Detector(backbone, num_classes=num_classes, settings=detector)
+    return _segmenter(
+        backbone, num_classes=num_classes, decoder=decoder, deep_supervision=deep_supervision
+    )
+
+
+def _segmenter(
+    backbone: Backbone, *, num_classes: int, decoder: Decoder, deep_supervision: bool
+) -> nn.Module:
     if len(backbone.strides[0]) == 2:
         raise ConfigError(
             f"{backbone.architecture.name} with num_slices gives planes, from which volumes cannot "
             "be segmented. Leave num_slices at None."
         )
-    if dropout:
-        raise ConfigError("dropout is an option of the task 'classify'; leave it at 0.")
     if decoder == "unet":
         return UNet(backbone, num_classes=num_classes, deep_supervision=deep_supervision)
     if decoder != "fcn":

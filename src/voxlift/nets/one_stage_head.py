@@ -99,7 +99,7 @@ def retinanet_head(settings: HeadSettings) -> OneStageHead:
         RetinaNet, arXiv 1708.02002.
     """
     anchors = settings.anchors(per_octave=3)
-    channels = settings.channels
+    channels = settings.detector.fpn_channels
     head = PatientRetinaNetHead(
         channels,
         anchors.num_anchors_per_location()[0],
@@ -123,7 +123,7 @@ def fcos_head(settings: HeadSettings) -> OneStageHead:
     Source:
         FCOS, arXiv 1904.01355.
     """
-    channels = settings.channels
+    channels = settings.detector.fpn_channels
     # One box of the stride's size about each pixel, which stands for the pixel.
     pixels = PyramidAnchors(scales=(1.0,), ratios=(1.0,), num_levels=settings.num_levels)
     head = PatientFCOSHead(channels, settings.num_classes)

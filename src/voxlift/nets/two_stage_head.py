@@ -43,10 +43,10 @@ class TwoStageHead(DetectionHead):
     def __init__(self, settings: HeadSettings) -> None:
         super().__init__()
         anchors = settings.anchors()
-        channels = settings.channels
+        channels = settings.detector.fpn_channels
         self.rpn = ProposalNetwork(
             anchors,
-            PreciseRPNHead(channels, len(settings.anchor_ratios)),
+            PreciseRPNHead(channels, len(settings.detector.anchor_ratios)),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
@@ -59,11 +59,11 @@ class TwoStageHead(DetectionHead):
         levels = [str(i) for i in range(settings.num_levels - 1)]
         self.roi_heads = BoxHeads(
             PyramidRoIAlign(levels, output_size=ROI_SIZE, sampling_ratio=2),
-            TwoMLPHead(channels * ROI_SIZE**2, settings.head_width),
-            PrecisePredictor(settings.head_width, settings.num_classes + 1),
+            TwoMLPHead(channels * ROI_SIZE**2, settings.detector.head_width),
+            PrecisePredictor(settings.detector.head_width, settings.num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=settings.box_samples,
+            batch_size_per_image=settings.detector.box_samples,
             positive_fraction=0.25,
             bbox_reg_weights=None,
             **settings.thresholds,

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import ConfigError
@@ -119,7 +120,7 @@ def _probe(
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()  # Now the optimizer holds all that it holds in a later step.
         task.zero_grad(set_to_none=True)
-        samples = {key: value[:size].to(device) for key, value in batch.items()}
+        samples = move_data_to_device({key: value[:size] for key, value in batch.items()}, device)
         with autocast(config.machine, device):
             loss = task.compute_loss(samples, 0)  # type: ignore[operator]
         loss.backward()
