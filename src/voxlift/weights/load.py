@@ -41,7 +41,8 @@ def load_weights(
         min_coverage: Share of the backbone's parameters that has to be loaded, 0 to 1.
         head: What becomes of the part behind the backbone: `same` takes the file's if names and
             shapes agree and leaves the model's as it is otherwise, `required` raises then, `none`
-            leaves it always.
+            leaves it always. Of a detector's parts `same` takes those up to the first that differs:
+            of one for other classes, all but the last layers.
         preprocessing: What the model will be fed, if known, to be compared with the file's.
         channels: How a first layer of several input channels becomes one of a single channel: `sum`
             keeps the response to grey input, `mean` is the paper's and divides it by their number.
@@ -117,6 +118,7 @@ def compare(
         target.state,
         prefix=target.prefix,
         head=head,
+        head_groups=target.head_groups,
         skip=skip,
         channels=channels,
         input_layers=target.input_layers,
@@ -141,12 +143,12 @@ def compare(
         geometry=field_differences(header.geometry, target.geometry),
         preprocessing=differs,
         licence=header.licence,
-        notes=_notes(file),
+        notes=_notes(file, match),
     )
     return match, report
 
 
-def _notes(file: WeightFile) -> tuple[str, ...]:
+def _notes(file: WeightFile, match: Match) -> tuple[str, ...]:
     notes = list(file.notes)
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in file.tensors.values()):
         notes.append("stored in half precision; computed in the model's precision")
@@ -154,4 +156,6 @@ def _notes(file: WeightFile) -> tuple[str, ...]:
     if head is not None:
         classes = ", ".join(head.class_names[:10]) or f"{head.num_classes} classes"
         notes.append(f"the file's head was trained to {head.task}: {classes}")
+    if match.head_parts:
+        notes.append(f"taken from behind the backbone: {', '.join(match.head_parts)}")
     return tuple(notes)

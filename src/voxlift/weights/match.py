@@ -4,7 +4,7 @@ Nothing here changes a model or raises on a mismatch: the outcome is data, for l
 and for inspection to show.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -16,7 +16,7 @@ from voxlift.core.errors import WeightsError
 Value = TypeVar("Value")
 
 HeadRule = Literal["same", "required", "none"]
-"""Take the file's head if it has the model's names and shapes; insist on it; or leave it."""
+"""Take of the file's head what has the model's names and shapes; insist on all; or leave it."""
 
 ChannelRule = Literal["sum", "mean"]
 """From several input channels to one: add their kernels up, or average them as the paper does."""
@@ -36,6 +36,7 @@ class Match:
 
     Args:
         tensors: What goes into the model, in the model's shapes and dtypes.
+        head_parts: Which of the groups that the head was told apart into are taken.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Match:
     ignored: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
+    head_parts: list[str] = field(default_factory=list)
 
     def coverage(self, target: Mapping[str, Tensor], parameters: Collection[str]) -> float:
         """Share of the named parameters that are among the tensors to load, by their numbers."""
@@ -59,6 +61,7 @@ def match_tensors(
     *,
     prefix: str = "",
     head: HeadRule = "same",
+    head_groups: Sequence[str] = (),
     skip: Iterable[str] = (),
     channels: ChannelRule = "sum",
     input_layers: Collection[str] = INPUT_LAYERS,
@@ -72,6 +75,9 @@ def match_tensors(
         target: The model's `state_dict()`.
         prefix: What the backbone's tensors begin with in the model; everything else is its head.
         head: What to do with the file's head.
+        head_groups: Modules of the head that are of use without those named after them; what is in
+            two of them belongs to the later. By the rule `same` they are taken one by one, up to
+            the first that does not fit. A head without groups is taken as a whole or not at all.
         skip: Tensors, or modules with all below them, to leave alone, by the model's names (the
             prefix of the backbone may be left out).
         channels: How several input channels become one.
@@ -93,7 +99,9 @@ def match_tensors(
     of_source = {name: t for name, t in source.items() if name not in match.skipped}
     of_target = {name: t for name, t in target.items() if name not in match.skipped}
 
-    _match_head(match, of_source, of_target, head_names=head_names, rule=head)
+    theirs = {name: of_source[name] for name in of_source if name in head_names}
+    ours = {name: of_target[name] for name in of_target if name in head_names}
+    _match_head(match, theirs, ours, rule=head, groups=head_groups)
     for name, wanted in of_target.items():
         if name in head_names or _adapt(match, name, of_source, wanted, prefix, adapter):
             continue
@@ -214,29 +222,63 @@ def _skipped_names(skip: Iterable[str], names: Iterable[str], *, prefix: str) ->
 
 def _match_head(
     match: Match,
-    source: Mapping[str, Tensor],
-    target: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    ours: Mapping[str, Tensor],
     *,
-    head_names: Collection[str],
     rule: HeadRule,
+    groups: Sequence[str],
 ) -> None:
-    """Take the file's head as a whole or not at all: half a head would answer nonsense."""
-    theirs = {name: source[name] for name in source if name in head_names}
-    ours = {name: target[name] for name in target if name in head_names}
-    same = theirs.keys() == ours.keys() and all(
-        theirs[name].shape == ours[name].shape for name in ours
-    )
-    if ours and same and rule != "none":
-        for name, wanted in ours.items():
-            _match_one(match, name, theirs[name], wanted, channels=None)
-        return
+    """Take the file's head group by group, up to the first that does not fit.
+
+    Each is taken as a whole or not at all, for half of one would answer nonsense; and so is a head
+    without groups, or one that is required.
+    """
+    groups = groups if rule == "same" else ()
+    rest = "the rest of the head"
+    left: str | None = None
+    for group in [*groups, rest]:
+        found, wanted = (
+            {name: t for name, t in side.items() if _group_of(name, groups, rest) == group}
+            for side in (theirs, ours)
+        )
+        if rule != "none" and left is None and _fits(found, wanted):
+            for name, tensor in wanted.items():
+                _match_one(match, name, found[name], tensor, channels=None)
+            match.head_parts += [group] if wanted and groups else []
+        else:
+            unlike = (
+                f"{left}, which it stands on, is left" if left else "other parts of it do not fit"
+            )
+            _leave_head(match, found, wanted, rule=rule, unlike=unlike)
+            left = left or group
+
+
+def _group_of(name: str, groups: Sequence[str], rest: str) -> str:
+    """Find the last of the groups that a tensor is in."""
+    return next((group for group in reversed(groups) if name.startswith(f"{group}.")), rest)
+
+
+def _fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> bool:
+    same = theirs.keys() == ours.keys()
+    return same and all(theirs[name].shape == ours[name].shape for name in ours)
+
+
+def _leave_head(
+    match: Match,
+    theirs: Mapping[str, Tensor],
+    ours: Mapping[str, Tensor],
+    *,
+    rule: HeadRule,
+    unlike: str,
+) -> None:
+    """Say of each tensor of a head why it is left; `unlike` is said of what would fit alone."""
     for name, wanted in ours.items():
         if rule == "none":
             why = "head left as it is, as asked"
         elif name not in theirs:
             why = "head left as it is: the file has none such"
         elif theirs[name].shape == wanted.shape:
-            why = "head left as it is: other parts of it do not fit"
+            why = f"head left as it is: {unlike}"
         else:
             found = tuple(theirs[name].shape)
             why = f"head left as it is: {found} in the file, {tuple(wanted.shape)} in the model"

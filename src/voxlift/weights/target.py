@@ -44,6 +44,7 @@ class Target:
         parameters: Names of the backbone's parameters, as in `state`.
         input_layers: Layers of the backbone that take the input, by the backbone's own names.
         adapter: What the backbone itself makes of tensors that do not fit: its `adapt_tensor`.
+        head_groups: Modules behind the backbone that are of use without those named after them.
     """
 
     backbone: nn.Module
@@ -55,6 +56,7 @@ class Target:
     parameters: tuple[str, ...]
     input_layers: tuple[str, ...] = INPUT_LAYERS
     adapter: Adapter | None = None
+    head_groups: tuple[str, ...] = ()
 
 
 def find_target(model: nn.Module) -> Target:
@@ -95,6 +97,7 @@ def find_target(model: nn.Module) -> Target:
         parameters=tuple(n for n in state if n in names and n.startswith(prefix)),
         input_layers=getattr(backbone, "input_layers", INPUT_LAYERS),
         adapter=getattr(backbone, "adapt_tensor", None),
+        head_groups=tuple(getattr(model, "head_groups", ())),
     )
 
 
