@@ -34,7 +34,7 @@ def find_lesions(
     if matching not in ("iou", "iobb"):
         raise ConfigError(f"matching is '{matching}', but has to be 'iou' or 'iobb'.")
     return collect_findings(
-        [_hits(image, threshold=iou_threshold, matching=matching) for image in images]
+        [image_hits(image, iou_threshold=iou_threshold, matching=matching) for image in images]
     )
 
 
@@ -73,13 +73,20 @@ def overlaps(boxes: Floats, truths: Floats) -> tuple[Floats, Floats]:
     return over_union, over_box
 
 
-def _hits(image: ImageBoxes, *, threshold: float, matching: Matching) -> ImageHits:
+def image_hits(image: ImageBoxes, *, iou_threshold: float, matching: Matching) -> ImageHits:
+    """Tell which box of an image hits which true box, as `find_lesions` says.
+
+    Args:
+        image: Detected and true boxes.
+        iou_threshold: The overlap that makes a hit.
+        matching: How the overlap is measured.
+    """
     over_union, over_box = overlaps(image.boxes, image.truths)
     measured = over_union if matching == "iou" else over_box
     overlap = np.where(image.ignored, over_box, measured)
     same_class = np.equal(image.labels[:, None], image.truth_labels[None, :])
     return ImageHits(
-        hits=(overlap >= threshold) & same_class,
+        hits=(overlap >= iou_threshold) & same_class,
         scores=image.scores,
         labels=image.labels,
         truth_labels=image.truth_labels,

@@ -101,6 +101,16 @@ class DetectionMetrics(BaseModel):
     num_resamples: int
     notes: tuple[str, ...] = ()
 
+    def intervals(self) -> dict[str, Interval]:
+        """Give the main numbers by name; average precisions have no interval."""
+        rates = zip(self.false_positives_per_image, self.sensitivity, strict=True)
+        return {
+            **{f"sensitivity_at_{rate:g}": sensitivity for rate, sensitivity in rates},
+            "sensitivity": self.mean_sensitivity,
+            "ap50": Interval(value=self.average_precision_50, low=math.nan, high=math.nan),
+            "ap": Interval(value=self.average_precision, low=math.nan, high=math.nan),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class DetectionJudgement:
