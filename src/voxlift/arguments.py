@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
+from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.embedding import FeatureOptions
 from voxlift.evaluation import SegmentationOutput, Split
 from voxlift.probing import ProbeOptions
@@ -35,6 +35,7 @@ class Flags:
 class PretrainCommand:
     """Pre-train a 3D backbone on labelled photographs, lifted to thin volumes.
 
+    These are the options of classes; --task detect, for boxes, has others.
     --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
     options change one setting each, and are shown with the value that they have now.
 
@@ -51,7 +52,7 @@ class PretrainCommand:
 class FinetuneCommand:
     """Fine-tune a backbone on labelled volumes and judge it on the test cases.
 
-    These are the options of --task classify; --task segment (also by a recipe for it) has others.
+    These are the options of --task classify; --task segment and --task detect have others.
     --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
     options change one setting each, and are shown with the value that they have now.
 
@@ -68,7 +69,7 @@ class FinetuneCommand:
 class SegmentCommand:
     """Fine-tune a backbone on volumes with masks and judge it on the test cases.
 
-    These are the options of --task segment; --task classify has others.
+    These are the options of --task segment; --task classify and --task detect have others.
     --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
     options change one setting each, and are shown with the value that they have now.
 
@@ -78,6 +79,24 @@ class SegmentCommand:
     """
 
     run: SegmentConfig
+    flags: Flags = field(default_factory=Flags)
+
+
+@dataclass
+class DetectCommand:
+    """Train a detector on images with boxes and judge it on the test images.
+
+    These are the options of --task detect, for boxes in photographs (pretrain) and lesions in key
+    slices of CT (finetune).
+    --recipe NAME starts from a recipe, --config FILE from the config.yaml of a run; the other
+    options change one setting each, and are shown with the value that they have now.
+
+    Args:
+        run: The run.
+        flags: What to do about a run that is there already.
+    """
+
+    run: DetectConfig
     flags: Flags = field(default_factory=Flags)
 
 

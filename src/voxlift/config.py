@@ -10,10 +10,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from voxlift.core.detection_settings import DetectorSettings, Noisy, NumSlices
 from voxlift.core.preprocessing import window_bounds
+from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.patch_augmentation import PatchAugmentation
+from voxlift.nets.group_transform import SliceStart
 from voxlift.nets.norm import NormMode
 from voxlift.tasks.optimization import OptimizationConfig
 from voxlift.tasks.segmentation_loss import LossConfig
@@ -320,3 +323,73 @@ class SegmentConfig(RunConfig):
             name: values.split("+") for name, _, values in (r.partition("=") for r in self.regions)
         }
         return {name: tuple(map(int, values)) for name, values in named.items()} or None
+
+
+class KeySliceConfig(BaseModel):
+    """What is done to an image, or to the slices around a key slice, before the network sees it.
+
+    Args:
+        num_slices: Slices fed at once, 3 to 27, the key slice in the middle; None takes 9 of CT.
+            Photographs have 3, their colour channels.
+        slice_interval_mm: Distance of the slices; those between stored ones are interpolated.
+        image_size: Pixels of the shorter edge.
+        max_image_size: Most pixels of the longer edge.
+        window: Of CT, by name (lesions, lung, mediastinum, abdomen, liver, bone, brain) or by its
+            lowest and highest HU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_slices: NumSlices | None = None
+    slice_interval_mm: float = Field(default=2.5, gt=0)
+    image_size: int = Field(default=512, ge=32)
+    max_image_size: int = Field(default=1333, ge=32)
+    window: tuple[float, float] | str = "lesions"
+
+
+class DetectConfig(RunConfig):
+    """Train a detector: on boxes in photographs, or on lesions in key slices of CT.
+
+    Args:
+        task: What is learnt.
+        data: Annotations in COCO's form (.json, or a folder with them), a folder of DeepLesion, or
+            its DL_info.csv.
+        images: Folder of the images, where it is not beside the annotations.
+        fractions: Shares of training, validation and test images where the data has no splits.
+        label_fraction: Share of the training images that may be used, 0 to 1.
+        class_agnostic: Take all classes as one.
+        noisy: Boxes that DeepLesion marks as possibly wrong: `drop` them, `ignore` what is found
+            there, or `keep` them.
+        empty_images: Learn from images without boxes too.
+        norm_mode: Batch norm in training: `train`, `frozen` (running statistics of the start; for
+            batches of 1 to 4) or `group` (converted to group norm).
+        slice_start: What a group transform computes before it has learnt, also where it is built
+            anew for another number of slices: the `center` slice, or the `mean`.
+        layer_decay: Factor on the learning rate from each stage to the one before it, 0 to 1.
+        patience: Validations without a better result after which the run stops; 0 never stops.
+        keep: Which weights become the model: those of the `best` validation, or the `last`.
+        matching: Overlap that makes a hit in the report: over the union of both boxes (`iou`), or
+            over the found box (`iobb`).
+        slices: Slices, size and window.
+        detector: What stands on the backbone.
+        augmentation: Random sizes, flips and orders of slices.
+    """
+
+    task: Literal["detect"] = "detect"
+    out: Path = Path("runs/detect")
+    batch_size: int = Field(default=2, ge=1)
+    images: Path | None = None
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    class_agnostic: bool = False
+    noisy: Noisy = "drop"
+    empty_images: bool = False
+    norm_mode: NormMode = "train"
+    slice_start: SliceStart = "center"
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    patience: int = Field(default=0, ge=0)
+    keep: Literal["best", "last"] = "best"
+    matching: Literal["iou", "iobb"] = "iou"
+    slices: KeySliceConfig = KeySliceConfig()
+    detector: DetectorSettings = DetectorSettings()
+    augmentation: BoxAugmentation = BoxAugmentation()

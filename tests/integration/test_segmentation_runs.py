@@ -171,7 +171,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     config = changed(small_segmentation, out=tmp_path / "run", checkpoint_steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "_early_stop", lambda *_: (Stop(4, crash=crash),))
+        patch.setattr(experiment, "early_stop", lambda *_: (Stop(4, crash=crash),))
         if crash:
             with pytest.raises(RuntimeError, match="power"):
                 finetune(config)

@@ -1,7 +1,7 @@
 """Commands that train, judge, ask and time networks."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from voxlift.arguments import (
     BenchCommand,
+    DetectCommand,
     EvaluateCommand,
     FinetuneCommand,
     PredictCommand,
@@ -27,7 +28,7 @@ from voxlift.arguments import (
 )
 from voxlift.bench import run_bench, write_bench
 from voxlift.cli.console import err, out, parse_command
-from voxlift.config import FinetuneConfig, PretrainConfig, RunConfig, SegmentConfig
+from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
 from voxlift.evaluation import evaluate, predict
 from voxlift.experiment import finetune, pretrain
@@ -39,47 +40,67 @@ from voxlift.tables import answer_table, judgement_table, volume_table
 from voxlift.training.run import Run
 from voxlift.training.run_folder import load_yaml
 
-Config = TypeVar("Config", bound=RunConfig)
+Pretraining = PretrainConfig | DetectConfig
+Finetuning = FinetuneConfig | SegmentConfig | DetectConfig
+Config = TypeVar("Config", Pretraining, Finetuning)
 
-FALLBACKS = {"classify": "classify-few", "segment": "segment-few"}
-"""Recipe of each task of fine-tuning where none is named."""
+PRETRAIN_FALLBACKS = {"pretrain": "photographs", "detect": "coco-small"}
+FINETUNE_FALLBACKS = {"classify": "classify-few", "segment": "segment-few", "detect": "detect-few"}
+"""Recipe of each task where none is named; the first task is that of a command without one."""
+
+PRETRAIN_CONFIGS: dict[str, type[Pretraining]] = {
+    "pretrain": PretrainConfig,
+    "detect": DetectConfig,
+}
+FINETUNE_CONFIGS: dict[str, type[Finetuning]] = {
+    "classify": FinetuneConfig,
+    "segment": SegmentConfig,
+    "detect": DetectConfig,
+}
 
 
 def pretrain_command(argv: Sequence[str]) -> int:
     """Pre-train a backbone on photographs."""
     default, rest = _starting_config(
-        argv, PretrainConfig.model_validate, pretrain_recipe, "photographs"
+        argv, _config_of(PRETRAIN_CONFIGS), pretrain_recipe, PRETRAIN_FALLBACKS
     )
-    command = parse_command(PretrainCommand, "pretrain", rest, PretrainCommand(default))
+    command: PretrainCommand | DetectCommand
+    if isinstance(default, DetectConfig):
+        command = parse_command(DetectCommand, "pretrain", rest, DetectCommand(default))
+    else:
+        command = parse_command(PretrainCommand, "pretrain", rest, PretrainCommand(default))
     flags = command.flags
-    return _show_run(pretrain(command.run, resume=flags.resume, overwrite=flags.overwrite))
+    run = pretrain(command.run, resume=flags.resume, overwrite=flags.overwrite)
+    return _show_judged(run, task=command.run.task)
 
 
 def finetune_command(argv: Sequence[str]) -> int:
     """Fine-tune a backbone on volumes."""
-    task = _value_of(argv, "--task")
-    if task not in (None, *FALLBACKS):
-        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(FALLBACKS)}.")
     default, rest = _starting_config(
-        argv, _finetune_config, finetune_recipe, FALLBACKS[task or "classify"]
+        argv, _config_of(FINETUNE_CONFIGS), finetune_recipe, FINETUNE_FALLBACKS
     )
-    if task not in (None, default.task):
-        given = _value_of(argv, "--config") or f"--recipe {default.recipe}"
-        raise ConfigError(f"{given} is for the task {default.task}, not {task}.")
-    command: FinetuneCommand | SegmentCommand
+    command: FinetuneCommand | SegmentCommand | DetectCommand
     if isinstance(default, SegmentConfig):
         command = parse_command(SegmentCommand, "finetune", rest, SegmentCommand(default))
+    elif isinstance(default, DetectConfig):
+        command = parse_command(DetectCommand, "finetune", rest, DetectCommand(default))
     else:
         command = parse_command(FinetuneCommand, "finetune", rest, FinetuneCommand(default))
     flags = command.flags
     run = finetune(command.run, resume=flags.resume, overwrite=flags.overwrite)
-    if run.report is None:
+    return _show_judged(run, task=command.run.task)
+
+
+def _show_judged(run: Run, *, task: str) -> int:
+    """Show the verdict of a run, with intervals where it has any."""
+    report = run.report
+    if report is None:
         return _show_run(run)
     baselines = {}
-    if isinstance(run.report, ClassificationReport):
-        baselines = {name: each.auroc.value for name, each in run.report.baselines.items()}
-    title = f"{command.run.task}, {run.report.split} cases"
-    out.print(judgement_table(title, run.report.metrics.intervals(), baselines))
+    if isinstance(report, ClassificationReport):
+        baselines = {name: each.auroc.value for name, each in report.baselines.items()}
+    title = f"{task}, {report.split} cases"
+    out.print(judgement_table(title, report.metrics.intervals(), baselines))
     _show_places(run)
     return 0
 
@@ -222,25 +243,41 @@ def _starting_config(
     argv: Sequence[str],
     check: Callable[[dict[str, object]], Config],
     recipe: Callable[[str], Config],
-    fallback: str,
+    fallbacks: Mapping[str, str],
 ) -> tuple[Config, list[str]]:
-    """Take `--config FILE` or `--recipe NAME` out of the arguments; other flags change it."""
+    """Take `--config FILE` or `--recipe NAME` out of the arguments; other flags change it.
+
+    Raises:
+        ConfigError: If both are given, the task is unknown, or they are for another task.
+    """
+    task = _value_of(argv, "--task")
+    if task not in (None, *fallbacks):
+        raise ConfigError(f"Unknown task {task!r}; known are {', '.join(fallbacks)}.")
     rest = list(argv)
-    chosen = {flag: _take(rest, flag) for flag in ("--config", "--recipe")}
-    if chosen["--config"] and chosen["--recipe"]:
+    file, name = (_take(rest, flag) for flag in ("--config", "--recipe"))
+    if file and name:
         raise ConfigError("--config and --recipe exclude each other; give one of them.")
-    if chosen["--config"]:
+    if file:
         try:
-            return check(load_yaml(Path(chosen["--config"]))), rest
+            config = check(load_yaml(Path(file)))
         except ValidationError as error:
-            raise ConfigError(f"{chosen['--config']}: {_explain(error)}") from error
-    return recipe(chosen["--recipe"] or fallback), rest
+            raise ConfigError(f"{file}: {_explain(error)}") from error
+    else:
+        config = recipe(name or fallbacks[task or next(iter(fallbacks))])
+    if task not in (None, config.task):
+        given = file or f"--recipe {config.recipe}"
+        raise ConfigError(f"{given} is for the task {config.task}, not {task}.")
+    return config, rest
 
 
-def _finetune_config(fields: dict[str, object]) -> FinetuneConfig | SegmentConfig:
-    """Check the config of a fine-tuning, by its task."""
-    kind = SegmentConfig if fields.get("task") == "segment" else FinetuneConfig
-    return kind.model_validate(fields)
+def _config_of(kinds: Mapping[str, type[Config]]) -> Callable[[dict[str, object]], Config]:
+    """Make a function that checks the fields of a config by its task; the first one's without."""
+
+    def check(fields: dict[str, object]) -> Config:
+        kind = kinds.get(str(fields.get("task")), next(iter(kinds.values())))
+        return kind.model_validate(fields)
+
+    return check
 
 
 def _value_of(argv: Sequence[str], flag: str) -> str | None:

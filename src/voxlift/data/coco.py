@@ -12,14 +12,20 @@ import numpy as np
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.box_clipping import clip_boxes
 from voxlift.data.coco_annotations import CocoAnnotations, CocoImage, read_coco_annotations
-from voxlift.data.detection_cases import Boxes, DetectionCase, DetectionCases, Slices, Unit
+from voxlift.data.detection_cases import (
+    ONE_CLASS,
+    Boxes,
+    DetectionCase,
+    DetectionCases,
+    Slices,
+    Unit,
+)
 from voxlift.data.images import read_image
 from voxlift.data.listing_problems import report_problems
 from voxlift.data.splits import SPLITS
 
 _log = logging.getLogger(__name__)
 
-ONE_CLASS = "object"
 _NUM_THREADS = 4
 # So many files are looked for to find out which folder the images are in.
 _NUM_PROBED = 50
@@ -106,7 +112,7 @@ def read_coco(
         cases += _cases(annotations, paths, split)
     _refuse_shared_images(str(data), cases)
     if class_agnostic:
-        names = (ONE_CLASS,)
+        names = (ONE_CLASS["0-255"],)
         cases = [replace(case, truth=case.truth.of_one_class()) for case in cases]
     return DetectionCases(tuple(cases), names, str(data))
 

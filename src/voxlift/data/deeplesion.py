@@ -29,7 +29,7 @@ from voxlift.data.deeplesion_pixels import (
     slice_name,
     slice_path,
 )
-from voxlift.data.detection_cases import Boxes, DetectionCase, DetectionCases
+from voxlift.data.detection_cases import ONE_CLASS, Boxes, DetectionCase, DetectionCases
 from voxlift.data.lesion_images import LesionImage
 from voxlift.data.listing_problems import report_problems
 from voxlift.data.slice_context import unbroken_run
@@ -38,7 +38,6 @@ from voxlift.data.splits import SPLITS, check_groups
 _log = logging.getLogger(__name__)
 
 IMAGES = "Images_png"
-ONE_CLASS = "lesion"
 # DeepLesion gives so much of a scan to either side of a key slice.
 _CONTEXT_MM = 30.0
 _NUM_THREADS = 4
@@ -104,7 +103,7 @@ def read_deeplesion(
             broken[0],
         )
     if class_agnostic or len(names) == 1:
-        names = (ONE_CLASS,)
+        names = (ONE_CLASS["HU"],)
         cases = [replace(case, truth=case.truth.of_one_class()) for case in cases]
     handled = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     _log.info("%s: %d key slices; %s", data, len(cases), handled or "nothing amiss")
@@ -118,7 +117,7 @@ def _read_listing(
     table = data / TABLE if (data / TABLE).is_file() else data
     if table.suffix.lower() == ".csv":
         images, counts = read_lesion_table(table, skip_bad=skip_bad)
-        return list(images), (ONE_CLASS,), counts
+        return list(images), (ONE_CLASS["HU"],), counts
     listed: list[LesionImage] = []
     all_counts: Counter[str] = Counter()
     names: tuple[str, ...] = ()

@@ -10,9 +10,12 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float32, Int64
 
 from voxlift.core.errors import ConfigError, DataError
-from voxlift.data.splits import SPLITS, Fractions, check_groups, split_cases
+from voxlift.data.splits import SPLITS, Fractions, check_groups, label_fraction, split_cases
 
 Unit = Literal["HU", "0-255"]
+
+ONE_CLASS: dict[Unit, str] = {"HU": "lesion", "0-255": "object"}
+"""What all classes together are called where they are taken as one."""
 
 # With fewer groups of images without boxes, splits are not balanced for them.
 _FEWEST_GROUPS = 10
@@ -215,6 +218,24 @@ class DetectionCases:
             if case.split == split and not (with_boxes and case.truth.crowd.all())
         ]
         return np.array(chosen, dtype=np.int64)
+
+    def share(
+        self, indices: Int64[np.ndarray, " cases"], *, fraction: float, seed: int
+    ) -> Int64[np.ndarray, " chosen"]:
+        """Choose some of the cases, as if only these were labelled; smaller shares are nested."""
+        if fraction >= 1:
+            return indices
+        alike = np.zeros(len(indices), dtype=np.int64)
+        groups = [self.cases[index].group for index in indices]
+        chosen: Int64[np.ndarray, " chosen"] = indices[
+            label_fraction(alike, groups, fraction=fraction, seed=seed)
+        ]
+        return chosen
+
+    def of_one_class(self) -> "DetectionCases":
+        """Return the same cases, all of whose boxes are of one class."""
+        cases = tuple(replace(case, truth=case.truth.of_one_class()) for case in self.cases)
+        return replace(self, cases=cases, class_names=(ONE_CLASS[self.unit],))
 
     def read(self, index: int, *, num_slices: int = 3, interval_mm: float | None = None) -> Slices:
         """Read the pixels of one case.

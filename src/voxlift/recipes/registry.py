@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
+from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
+from voxlift.recipes.detection import coco_p3d63, coco_small, deeplesion_mp3d63, detect_few
 from voxlift.recipes.pretraining import (
     cifar10_tiny,
     cifar10_tiny_axes,
@@ -22,15 +23,17 @@ from voxlift.recipes.segmentation import (
 )
 from voxlift.recipes.transfer import classify_few, lidc_classify
 
-PRETRAIN_RECIPES: dict[str, Callable[[], PretrainConfig]] = {
+PRETRAIN_RECIPES: dict[str, Callable[[], PretrainConfig | DetectConfig]] = {
     "photographs": photographs,
     "cifar10-tiny": cifar10_tiny,
     "cifar10-tiny-axes": cifar10_tiny_axes,
     "tiny-imagenet-small": tiny_imagenet_small,
     "imagenet-resnet18": imagenet_resnet18,
     "imagenet-resnet18-fast": imagenet_resnet18_fast,
+    "coco-small": coco_small,
+    "coco-p3d63": coco_p3d63,
 }
-FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig | SegmentConfig]] = {
+FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig | SegmentConfig | DetectConfig]] = {
     "classify-few": classify_few,
     "lidc-classify": lidc_classify,
     "segment-few": segment_few,
@@ -39,10 +42,12 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig | SegmentConfig]] = {
     "bcv": bcv,
     "lits-liver": lits_liver,
     "lidc-segment": lidc_segment,
+    "detect-few": detect_few,
+    "deeplesion-mp3d63": deeplesion_mp3d63,
 }
 
 
-def pretrain_recipe(name: str) -> PretrainConfig:
+def pretrain_recipe(name: str) -> PretrainConfig | DetectConfig:
     """Look up a recipe for pre-training.
 
     Raises:
@@ -53,7 +58,7 @@ def pretrain_recipe(name: str) -> PretrainConfig:
     return PRETRAIN_RECIPES[name]()
 
 
-def finetune_recipe(name: str) -> FinetuneConfig | SegmentConfig:
+def finetune_recipe(name: str) -> FinetuneConfig | SegmentConfig | DetectConfig:
     """Look up a recipe for fine-tuning.
 
     Raises:

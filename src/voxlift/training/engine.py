@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning
 from lightning.pytorch.callbacks import (
     Callback,
+    EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
     RichProgressBar,
@@ -18,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import DataError
+from voxlift.figures.learning_curves import plot_learning_curves
 from voxlift.training.checkpoints import (
     BestCheckpoint,
     ResumePoint,
@@ -236,3 +238,14 @@ def _build_trainer(
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
+
+
+def early_stop(metric: str, patience: int) -> Sequence[Callback]:
+    """Make the callback that ends a run after so many validations without a better result."""
+    return (EarlyStopping(metric, mode="max", patience=patience),) if patience else ()
+
+
+def draw_learning_curves(folder: RunFolder, *, names: Sequence[str] | None = None) -> None:
+    """Draw what a run has logged so far, if anything."""
+    if folder.metrics.is_file():
+        plot_learning_curves(folder.metrics, folder.figures / "learning_curves.png", names=names)

@@ -3,15 +3,19 @@
 import torch
 from torch import nn
 
-from voxlift.config import NetworkConfig, RunConfig, SegmentConfig
+from voxlift.config import DetectConfig, NetworkConfig, RunConfig, SegmentConfig
 from voxlift.core.geometry import Geometry
 from voxlift.core.randomness import derive_seed
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
-from voxlift.nets.factory import create_backbone, create_model
+from voxlift.nets.factory import SCRATCH, create_backbone, create_model, make_backbone
 from voxlift.nets.norm import apply_norm_mode
+from voxlift.training.detection import DetectionData
 from voxlift.training.hardware import choose_device, prepare_memory_format
 from voxlift.training.segmentation import SegmentationData
+from voxlift.weights.load import load_weights
+from voxlift.weights.source import read_source
 
 
 def build_classifier(
@@ -37,6 +41,34 @@ def build_segmenter(config: SegmentConfig, data: SegmentationData) -> nn.Module:
         decoder=config.decoder,
         deep_supervision=config.deep_supervision,
     )
+    prepare_memory_format(model, choose_device(config.machine))
+    return model
+
+
+def build_detector(config: DetectConfig, data: DetectionData) -> Detector:
+    """Make the network of a detection, with its start: of a detector, all that fits of its head."""
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    network: NetworkConfig = config.network
+    file = None if network.weights == SCRATCH else read_source(network.weights)
+    backbone = make_backbone(
+        network.backbone,
+        geometry=data.geometry,
+        in_channels=1,
+        width=network.width,
+        stem=network.stem,
+        norm=network.norm,
+        file=file,
+        num_slices=data.settings.num_slices,
+        slice_start=config.slice_start,
+        zero_init_residual=network.zero_init_residual,
+        checkpointing=network.checkpointing,
+    )
+    model = Detector(
+        backbone, num_classes=data.settings.num_classes, settings=data.settings.detector
+    )
+    if file is not None:
+        load_weights(model, file, preprocessing=data.preprocessing)
+    apply_norm_mode(backbone, config.norm_mode)
     prepare_memory_format(model, choose_device(config.machine))
     return model
 

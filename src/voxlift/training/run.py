@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.detection_report import DetectionReport
 from voxlift.inference.segmentation_report import SegmentationReport
 
 
@@ -21,7 +22,7 @@ class Run:
     folder: Path
     model_path: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    report: ClassificationReport | SegmentationReport | None = None
+    report: ClassificationReport | SegmentationReport | DetectionReport | None = None
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,140 @@
+"""Recipes for detectors: on boxes in photographs, and on lesions in key slices of CT."""
+
+from pathlib import Path
+
+from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig, NetworkConfig
+from voxlift.core.detection_settings import DetectorSettings
+from voxlift.data.box_augmentation import BoxAugmentation
+from voxlift.tasks.optimization import OptimizationConfig
+
+PAPER_SIZES = (384, 416, 448, 480, 512, 544, 576, 608, 640)
+SMALL_DETECTOR = DetectorSettings(fpn_channels=64, head_width=256, box_samples=128)
+"""For a CPU, where pyramid and fully connected layers of full size cost more than the backbone."""
+
+
+def coco_p3d63() -> DetectConfig:
+    """Pre-train MP3D-63 on COCO's boxes by the paper's recipe: images lifted to three slices.
+
+    Differs from the paper: the schedule and the sizes of its lesion detector, for those of its
+    pre-training are not told.
+
+    Source: arXiv 2012.08770, section 2.3.
+    Cost: days on a GPU. Not yet run to its end by the authors.
+    Command: `voxlift pretrain --task detect --recipe coco-p3d63 --data FOLDER --workers 8`.
+    """
+    return DetectConfig(
+        recipe="coco-p3d63",
+        data="coco",
+        out=Path("runs/coco-p3d63"),
+        epochs=24,
+        batch_size=2,
+        accumulate=8,
+        keep="last",
+        network=NetworkConfig(backbone="mp3d63"),
+        machine=MachineConfig(workers=8),
+        slices=KeySliceConfig(image_size=512, max_image_size=1333),
+        augmentation=BoxAugmentation.for_photographs(image_sizes=PAPER_SIZES),
+        optimization=_paper_optimization(),
+    )
+
+
+def coco_small() -> DetectConfig:
+    """Pre-train a detector of width 16 on boxes in photographs, all classes as one, on a laptop.
+
+    It starts from the bundled `tiny`, and is a start for `detect-few`.
+
+    Expected: on COCO128, the first 128 images of COCO, an AP50 of at least 0.5 on its own training
+    images. Cost: within an hour on two CPU cores.
+    Command: `voxlift pretrain --task detect --recipe coco-small --data coco128`.
+    """
+    return DetectConfig(
+        recipe="coco-small",
+        data="coco128",
+        out=Path("runs/coco-small"),
+        epochs=60,
+        batch_size=4,
+        val_steps=320,
+        fractions=(0.9, 0.1, 0.0),
+        class_agnostic=True,
+        keep="last",
+        network=NetworkConfig(weights="tiny"),
+        slices=KeySliceConfig(image_size=256, max_image_size=384),
+        detector=SMALL_DETECTOR,
+        augmentation=BoxAugmentation.for_photographs(),
+        optimization=OptimizationConfig(
+            optimizer="adamw",
+            lr=1e-3,
+            weight_decay=0.05,
+            decay_norms=False,
+            warmup=0.05,
+            gradient_clip=10.0,
+        ),
+    )
+
+
+def deeplesion_mp3d63() -> DetectConfig:
+    """Find lesions in DeepLesion by the paper's recipe: nine slices through MP3D-63.
+
+    9 slices 2.5 mm apart, -1024 to 1050 HU, shorter edges of 384 to 640 pixels, flips along x and
+    z, SGD of rate 0.02, divided by ten after 16 and 22 of 24 epochs.
+
+    Source: arXiv 2012.08770, sections 2 and 3.
+    Cost: days on a GPU. Not yet run to its end by the authors, for the images cannot be had here.
+    Command: `voxlift finetune --recipe deeplesion-mp3d63 --data DeepLesion --weights FILE`.
+    """
+    return DetectConfig(
+        recipe="deeplesion-mp3d63",
+        data="DeepLesion",
+        out=Path("runs/deeplesion-mp3d63"),
+        epochs=24,
+        batch_size=2,
+        accumulate=8,
+        class_agnostic=True,
+        keep="last",
+        network=NetworkConfig(backbone="mp3d63"),
+        machine=MachineConfig(workers=8),
+        slices=KeySliceConfig(num_slices=9, slice_interval_mm=2.5, image_size=512),
+        augmentation=BoxAugmentation(image_sizes=PAPER_SIZES, flip_x=0.5, flip_slices=0.5),
+        optimization=_paper_optimization(),
+    )
+
+
+def detect_few() -> DetectConfig:
+    """Find lesions with few labelled key slices, on a laptop.
+
+    Nine slices through a ResNet3D of width 16 with group transforms. It starts from the bundled
+    `tiny`; a detector pre-trained by `coco-small` gives its pyramid and its head besides.
+
+    Cost: about a second a step on one CPU core.
+    Command: `voxlift finetune --recipe detect-few --data FOLDER`.
+    """
+    return DetectConfig(
+        recipe="detect-few",
+        data="DeepLesion",
+        out=Path("runs/detect-few"),
+        epochs=10,
+        batch_size=4,
+        class_agnostic=True,
+        network=NetworkConfig(weights="tiny"),
+        slices=KeySliceConfig(num_slices=9, slice_interval_mm=2.5, image_size=256),
+        detector=SMALL_DETECTOR,
+        augmentation=BoxAugmentation.for_slices(),
+        optimization=OptimizationConfig(
+            optimizer="adamw",
+            lr=1e-3,
+            weight_decay=0.05,
+            decay_norms=False,
+            warmup=0.1,
+            gradient_clip=10.0,
+        ),
+    )
+
+
+def _paper_optimization() -> OptimizationConfig:
+    return OptimizationConfig(
+        lr=0.02,
+        weight_decay=1e-4,
+        schedule="milestones",
+        milestones=(16 / 24, 22 / 24),
+        warmup=0.01,
+    )

@@ -1,0 +1,240 @@
+"""What a detection run needs around its training: images with boxes, batches, and the verdict."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voxlift.config import DetectConfig, MachineConfig
+from voxlift.core.detection_settings import DetectionSettings
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.core.preprocessing import Preprocessing
+from voxlift.data.detection_batches import detection_loader, detection_preprocessing
+from voxlift.data.detection_cases import DetectionCases
+from voxlift.data.detection_source import open_detection
+from voxlift.inference.detection_report import DetectionReport, judge_detector
+from voxlift.inference.saved_model import load_model
+from voxlift.lifting.image_to_volume import NUM_SLICES
+from voxlift.nets.detector import Detector
+from voxlift.nets.factory import own_geometry
+from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
+from voxlift.training.provenance import describe_origin
+from voxlift.training.run_folder import RunFolder
+from voxlift.weights.header import HeadDescription
+from voxlift.weights.save import save_weights
+
+logger = logging.getLogger(__name__)
+
+CT_SLICES = 9
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionData:
+    """Images with boxes, who learns from which, and how the network sees them.
+
+    Args:
+        cases: The data set, with its splits.
+        train: Images that are learnt from.
+        val: Images that are watched in training, and by which the weights may be chosen.
+        test: Images that nothing is chosen by.
+        settings: Slices and sizes, and what stands on the backbone.
+        preprocessing: From stored intensities to the network's input.
+        geometry: Strides of the backbone.
+        reasons: Why all this is as it is.
+    """
+
+    cases: DetectionCases
+    train: Indices
+    val: Indices
+    test: Indices
+    settings: DetectionSettings
+    preprocessing: Preprocessing
+    geometry: Geometry
+    reasons: tuple[str, ...]
+
+    @property
+    def monitored(self) -> str:
+        """The metric by which the weights are chosen: what such data is usually judged by."""
+        return "val/ap50" if self.cases.unit == "0-255" else "val/sensitivity"
+
+    def describe(self) -> str:
+        """Say how many images there are for what."""
+        return (
+            f"{self.cases.describe()}; learning from {len(self.train)}, watching {len(self.val)}, "
+            f"testing on {len(self.test)}"
+        )
+
+
+def open_detection_data(config: DetectConfig, cases: DetectionCases | None = None) -> DetectionData:
+    """Open the data of a run, split it, and settle what the config leaves open.
+
+    Args:
+        config: The run.
+        cases: Images in memory, instead of those that `config.data` names.
+
+    Raises:
+        ConfigError: If the config does not suit such images.
+        DataError: If the data cannot be read, or there are too few images.
+    """
+    if cases is None:
+        cases = open_detection(
+            config.data,
+            images=config.images,
+            class_agnostic=config.class_agnostic,
+            noisy=config.noisy,
+            skip_bad=config.skip_bad,
+        )
+    elif config.class_agnostic:
+        cases = cases.of_one_class()
+    cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
+    train = cases.indices("train", with_boxes=not config.empty_images)
+    val, test = cases.indices("val"), cases.indices("test")
+    if not len(val) and (config.keep == "best" or config.patience):
+        raise DataError(
+            f"{cases.origin}: there are no validation images to choose the best weights or the end "
+            "of the run by. Give some by --fractions, or take the last weights with --keep last "
+            "--patience 0."
+        )
+    train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
+    settings = _settings(config, cases)
+    preprocessing = detection_preprocessing(cases.unit, window=config.slices.window)
+    geometry, reason = _geometry(config)
+    for size in {settings.image_size, *config.augmentation.image_sizes}:
+        geometry.check_size((settings.num_slices, size, size))
+    return DetectionData(
+        cases, train, val, test, settings, preprocessing, geometry, (_seen(settings), reason)
+    )
+
+
+def _settings(config: DetectConfig, cases: DetectionCases) -> DetectionSettings:
+    """Settle slices and sizes by what the images are.
+
+    Raises:
+        ConfigError: If they contradict each other.
+    """
+    is_ct = cases.unit == "HU"
+    slices = config.slices
+    try:
+        return DetectionSettings(
+            class_names=cases.class_names,
+            num_slices=slices.num_slices or (CT_SLICES if is_ct else NUM_SLICES),
+            slice_interval_mm=slices.slice_interval_mm if is_ct else None,
+            image_size=slices.image_size,
+            max_image_size=max(slices.max_image_size, slices.image_size),
+            class_agnostic=config.class_agnostic,
+            noisy=config.noisy,
+            detector=config.detector,
+            seed=config.seed,
+            fractions=config.fractions,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{cases.origin}: {error}") from error
+
+
+def _seen(settings: DetectionSettings) -> str:
+    """Say how the network sees an image."""
+    if settings.slice_interval_mm is None:
+        slices = "lifted to three slices"
+    else:
+        slices = f"{settings.num_slices} slices {settings.slice_interval_mm:g} mm apart"
+    return f"Images are {slices}, their shorter edge {settings.image_size} pixels."
+
+
+def _geometry(config: DetectConfig) -> tuple[Geometry, str]:
+    """Choose the strides: as asked for, those that a start brings along, or those of pre-training.
+
+    The small strides of a start that was trained on thumbnails would make every map 16 times as
+    large, so they are not taken over.
+    """
+    network = config.network
+    if network.geometry != "auto":
+        return named_geometry(network.geometry), f"The geometry is {network.geometry}, as asked."
+    own = own_geometry(network.backbone, network.weights)
+    if own is not None and own[0].strides[-1][0] == 1:
+        return own
+    return named_geometry("pretrain"), "The geometry is that of pre-training: depth is not strided."
+
+
+def detection_loaders(data: DetectionData, config: DetectConfig) -> tuple[Any, Any]:
+    """Make the loaders of training and of validation images; the second may be None."""
+    train_loader = detection_loader(
+        data.cases,
+        data.train,
+        settings=data.settings,
+        preprocessing=data.preprocessing,
+        augmentation=config.augmentation,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.machine.workers,
+        shuffle=True,
+        drop_last=len(data.train) >= config.batch_size,
+    )
+    if not len(data.val):
+        return train_loader, None
+    return train_loader, detection_loader(
+        data.cases,
+        data.val,
+        settings=data.settings,
+        preprocessing=data.preprocessing,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.machine.workers,
+        shuffle=False,
+    )
+
+
+def save_detector(
+    model: Detector,
+    data: DetectionData,
+    config: DetectConfig,
+    folder: RunFolder,
+    metrics: dict[str, float],
+) -> None:
+    """Save a trained detector with all that is needed to ask it."""
+    save_weights(
+        model,
+        folder.model,
+        preprocessing=data.preprocessing,
+        head=HeadDescription(
+            task="detect",
+            num_classes=data.settings.num_classes,
+            class_names=data.settings.class_names,
+            settings=data.settings.model_dump(mode="json"),
+        ),
+        provenance=describe_origin(config, metrics),
+    )
+
+
+def judge_detection_run(
+    data: DetectionData, config: DetectConfig, folder: RunFolder
+) -> DetectionReport:
+    """Ask the saved model about the test images and write the report.
+
+    Where there are no test images, the validation images are judged, and the report says so.
+    """
+    split, indices = ("test", data.test) if len(data.test) else ("val", data.val)
+    if split == "val" and config.keep == "best":
+        logger.warning(
+            "There are no test images: the metrics are those of the validation images, by which "
+            "the weights were chosen."
+        )
+    device = choose_device(config.machine)
+    model = load_model(folder.model, device=device)
+    prepare_memory_format(model.networks[0], device)
+    return judge_detector(
+        model,
+        data.cases,
+        indices,
+        folder.path,
+        split=split,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        matching=config.matching,
+        # As in prediction, whatever the precision of the training was.
+        autocast=lambda: autocast(MachineConfig(), device),
+    )
