@@ -101,7 +101,7 @@ class Throughput(Callback):
         now = time.perf_counter()
         self._seconds += now - self._started
         self._started = now
-        self._samples += len(batch["label"])
+        self._samples += len(next(iter(batch.values())))
         rate = self._samples / self._seconds
         pl_module.log("images/s", rate, prog_bar=True, logger=False)
 
