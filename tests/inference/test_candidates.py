@@ -44,7 +44,7 @@ def random_slices(seed: int, *, num_slices: int = 8, most: int = 7) -> list[Foun
                 number * float(step),
                 boxes.astype(np.float32),
                 # Few scores, so that some are equal.
-                generator.choice(np.float32([0.2, 0.4, 0.5, 0.9]), count),
+                generator.choice(np.array([0.2, 0.4, 0.5, 0.9], dtype=np.float32), count),
                 generator.integers(0, 2, count),
             )
         )
@@ -145,11 +145,11 @@ def test_a_lesion_is_what_its_slices_are() -> None:
         spacing_mm=SPACING,
     )
     assert lesion.score == pytest.approx(0.9)
-    assert (lesion.label, lesion.box, lesion.position) == (1, (10, 20, 22, 30), 4)
-    assert (lesion.first_slice, lesion.last_slice, lesion.num_slices) == (3, 5, 3)
+    assert (lesion.label, lesion.box, lesion.position) == (1, (10.0, 20.0, 22.0, 30.0), 4.0)
+    assert (lesion.first_slice, lesion.last_slice, lesion.num_slices) == (3.0, 5.0, 3)
     # Slices 3 to 5 span 3 to 6 in voxels that span i to i + 1.
-    assert lesion.depth_range == (3, 6)
-    assert lesion.centre_voxels == (4, 24.5, 15.5)
+    assert lesion.depth_range == (3.0, 6.0)
+    assert lesion.centre_voxels == (4.0, 24.5, 15.5)
     assert [part.score for part in lesion.slices] == pytest.approx([0.5, 0.9, 0.6])
 
 
@@ -157,9 +157,9 @@ def test_slices_between_voxels_reach_half_the_way_to_the_next() -> None:
     slices = [found(0.5), found(3.0, (0, 0, 9, 9, 0.5, 0)), found(5.5), found(8.0)]
     (lesion,) = merge_slices(slices, spacing_mm=SPACING)
     assert lesion.depth_range == (2.25, 4.75)
-    assert lesion.centre_voxels == (3, 4, 4)
+    assert lesion.centre_voxels == (3.0, 4.0, 4.0)
     (alone,) = merge_slices([found(7, (0, 0, 9, 9, 0.5, 0))], spacing_mm=SPACING)
-    assert alone.depth_range == (7, 8)
+    assert alone.depth_range == (7.0, 8.0)
 
 
 @pytest.mark.parametrize(("max_gap_mm", "num_candidates"), [(0, 2), (7.4, 2), (7.5, 1), (20, 1)])
@@ -192,8 +192,8 @@ def test_classes_are_kept_apart() -> None:
     slices = [found(n, (*box, 0.5 + n / 10, 0), (*box, 0.9 - n / 10, 1)) for n in range(3)]
     first, second = merge_slices(slices, spacing_mm=SPACING)
     assert [(each.label, each.num_slices, each.position) for each in (first, second)] == [
-        (1, 3, 0),
-        (0, 3, 2),
+        (1, 3, 0.0),
+        (0, 3, 2.0),
     ]
 
 
@@ -202,8 +202,8 @@ def test_lesions_side_by_side_are_two() -> None:
         found(n, (10, 10, 20, 20, 0.9, 0), (18, 10, 28, 20, 0.8 - n / 100, 0)) for n in range(4)
     ]
     left, right = merge_slices(slices, spacing_mm=SPACING, iou_threshold=0.1)
-    assert (left.box, left.num_slices) == ((10, 10, 20, 20), 4)
-    assert (right.box, right.num_slices) == ((18, 10, 28, 20), 4)
+    assert (left.box, left.num_slices) == ((10.0, 10.0, 20.0, 20.0), 4)
+    assert (right.box, right.num_slices) == ((18.0, 10.0, 28.0, 20.0), 4)
 
 
 def test_few_slices_may_be_too_few() -> None:
