@@ -117,7 +117,9 @@ def test_folded_stem_equals_the_convolution(stem_kernel: int, axis: int) -> None
     size[axis] = 3
     volume = torch.randn(2, 1, *size, dtype=torch.float64)
     assert network._thin_axis(volume) == axis
-    torch.testing.assert_close(network._stem(volume), network.conv1(volume), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        network.convolve_stem(volume), network.conv1(volume), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_strided_thin_axis_is_not_folded() -> None:
@@ -132,7 +134,10 @@ def test_maps_lie_in_memory_as_the_weights_do(name: str, channels_last: bool) ->
     network = build(name, "thumbnail")
     if channels_last:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    for stem in (network(torch.randn(2, 1, 3, 8, 8))[0], network._stem(torch.randn(2, 1, 3, 8, 8))):
+    for stem in (
+        network(torch.randn(2, 1, 3, 8, 8))[0],
+        network.convolve_stem(torch.randn(2, 1, 3, 8, 8)),
+    ):
         assert stem.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
         assert stem.is_contiguous() != channels_last
 
@@ -317,7 +322,9 @@ def test_planar_stems_are_folded_and_acs_stems_are_not(axis: int) -> None:
     volume = torch.randn(2, 1, *size, dtype=torch.float64)
     planar = build(convolution="planar", stem_kernel=5).double()
     assert planar._thin_axis(volume) == axis
-    torch.testing.assert_close(planar._stem(volume), planar.conv1(volume), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        planar.convolve_stem(volume), planar.conv1(volume), rtol=1e-12, atol=1e-12
+    )
     assert build(convolution="acs")._thin_axis(volume) is None
 
 

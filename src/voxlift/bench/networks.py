@@ -28,7 +28,8 @@ class PlainResNet(ResNet):
     kernel; that does not happen at the sizes that are timed.
     """
 
-    def _stem(self, volume: Tensor) -> Tensor:
+    def convolve_stem(self, volume: Tensor) -> Tensor:
+        """Compute the stem's convolution as torch does."""
         assert isinstance(self.conv1, nn.Conv3d)
         # Not ours, which writes out the padding of thin volumes: that is faster, and not plain.
         return nn.Conv3d.forward(self.conv1, volume)

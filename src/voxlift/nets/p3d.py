@@ -5,7 +5,6 @@ is the kind of its block, and the kinds A, B, C follow each other through the wh
 """
 
 from collections.abc import Mapping
-from itertools import cycle
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -13,20 +12,11 @@ from torch.nn import functional
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError
-from voxlift.core.geometry import ONES, Geometry, named_geometry
+from voxlift.core.geometry import ONES
 from voxlift.core.types import Triple
-from voxlift.nets.checkpointing import run_block
-from voxlift.nets.encoder import Encoder
-from voxlift.nets.layers import (
-    Conv3d,
-    convolution,
-    initialize,
-    max_pool,
-    normalization,
-    set_steps,
-    subsample,
-)
-from voxlift.nets.shortcut import projection, set_shortcut_steps, shortcut
+from voxlift.nets.layers import Conv3d, convolution, normalization, set_steps, subsample
+from voxlift.nets.residual import Layout, ResidualBlock, ResidualEncoder
+from voxlift.nets.shortcut import projection, set_shortcut_steps
 
 Kind = Literal["A", "B", "C"]
 """A: first within the slices, then across. B: beside each other. C: as A, plus what A began with.
@@ -35,7 +25,7 @@ Kind = Literal["A", "B", "C"]
 KINDS: tuple[Kind, ...] = ("A", "B", "C")
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(ResidualBlock):
     """Two pairs of 1x3x3 and 3x1x1 beside a shortcut.
 
     The stride lies in the first pair: height and width on its 1x3x3, depth on its 3x1x1. The two
@@ -46,6 +36,7 @@ class BasicBlock(nn.Module):
     """
 
     expansion = 1
+    zero_init_norm = "norm4"
 
     def __init__(
         self, architecture: Architecture, in_channels: int, channels: int, kind: Kind
@@ -61,7 +52,6 @@ class BasicBlock(nn.Module):
         self.conv4 = across_slices(channels, channels)
         self.norm4 = normalization(architecture.norm, 3, channels)
         self.downsample = projection(architecture, in_channels, channels)
-        self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
         """Stride the first pair and the shortcut, dilate both pairs."""
@@ -79,13 +69,10 @@ class BasicBlock(nn.Module):
         first = (self.conv1, self.norm1), (self.conv2, self.norm2)
         second = (self.conv3, self.norm3), (self.conv4, self.norm4)
         out = run_pair(self.kind, volume, *first, in_depth=_parts(self.stride)[1])
-        out = run_pair(self.kind, out, *second)
-        return functional.relu(
-            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
-        )
+        return self.add_shortcut(run_pair(self.kind, out, *second), volume)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """A pair of 1x3x3 and 3x1x1 between two convolutions of 1^3, beside a shortcut.
 
     The stride of height and width lies on the first 1^3 convolution, where the published weights
@@ -96,6 +83,7 @@ class Bottleneck(nn.Module):
     """
 
     expansion = 4
+    zero_init_norm = "norm4"
 
     def __init__(
         self, architecture: Architecture, in_channels: int, channels: int, kind: Kind
@@ -112,7 +100,6 @@ class Bottleneck(nn.Module):
         self.conv4 = convolution(3, channels, out_channels, 1)
         self.norm4 = normalization(architecture.norm, 3, out_channels)
         self.downsample = projection(architecture, in_channels, out_channels)
-        self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
         """Stride the first convolution, the one across slices and the shortcut; dilate the pair."""
@@ -128,10 +115,7 @@ class Bottleneck(nn.Module):
         pair = (self.conv2, self.norm2), (self.conv3, self.norm3)
         out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
         out = run_pair(self.kind, out, *pair, in_depth=_parts(self.stride)[1])
-        out = self.norm4(self.conv4(out))
-        return functional.relu(
-            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
-        )
+        return self.add_shortcut(self.norm4(self.conv4(out)), volume)
 
 
 Layers = tuple[nn.Module, nn.Module]
@@ -182,15 +166,13 @@ def _parts(stride: Triple) -> tuple[Triple, Triple]:
     return (1, stride[1], stride[2]), (stride[0], 1, 1)
 
 
-Block = type[BasicBlock] | type[Bottleneck]
-Layout = tuple[Block, tuple[int, int, int, int]]
 P3DS: dict[str, Layout] = {
     "p3d18": (BasicBlock, (2, 2, 2, 2)),
     "p3d63": (Bottleneck, (3, 4, 6, 3)),
 }
 
 
-class P3D(Encoder):
+class P3D(ResidualEncoder):
     """A pseudo-3D residual network with five feature maps.
 
     The stem is 1 x kernel x kernel: a stem strided in depth passes over slices unseen. Geometries
@@ -212,105 +194,49 @@ class P3D(Encoder):
         arXiv 2012.08770, section 2; P3D is of arXiv 1711.10305.
     """
 
-    follows_data: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, object]] = {"norm": "group"}
     layouts: ClassVar[Mapping[str, Layout]] = P3DS
+    family: ClassVar[str] = "P3D"
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        geometry: Geometry,
-        *,
-        zero_init_residual: bool = False,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(architecture)
-        _check(architecture, self.layouts)
-        block, depths = self.layouts[architecture.name]
-        if zero_init_residual and block is BasicBlock:
-            raise ConfigError(
-                f"{architecture.name} cannot start with zero_init_residual: its blocks end in a "
-                "ReLU, through which a norm that starts at zero would never learn. Leave it off."
-            )
-        self.checkpointing = checkpointing
-        width, norm = architecture.width, architecture.norm
-        self.conv1 = within_slices(architecture.in_channels, width, architecture.stem_kernel)
-        self.norm1 = normalization(norm, 3, width)
-        channels = [width, *(width * 2**i * block.expansion for i in range(4))]
-        kinds = cycle(KINDS)
-        for i, depth in enumerate(depths):
-            inputs = [channels[i], *[channels[i + 1]] * (depth - 1)]
-            blocks = [block(architecture, n, width * 2**i, next(kinds)) for n in inputs]
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
-        self.out_channels = tuple(channels)
-        initialize(self)
-        if zero_init_residual:
-            for module in self.modules():
-                if isinstance(module, Bottleneck):
-                    nn.init.zeros_(module.norm4.weight)  # type: ignore[arg-type]
-        self.geometry = geometry
-
-    @property
-    def stages(self) -> list[nn.Sequential]:
-        """The four stages."""
-        return [self.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)]  # type: ignore[misc]
-
-    @classmethod
-    def default_geometry(cls, architecture: Architecture) -> Geometry:
-        """Depth never strided, as in pre-training and in the detection of lesions."""
-        del architecture
-        return named_geometry("pretrain")
-
-    def set_geometry(self, geometry: Geometry) -> None:
-        """Stride and dilate the stem and the stages."""
-        self.check_stages(geometry, len(self.stages))
-        set_steps(self.conv1, stride=geometry.stem_stride)
-        for stage, stride, dilation in zip(
-            self.stages, geometry.stage_strides, geometry.dilations, strict=True
-        ):
-            for i, block in enumerate(stage):
-                assert isinstance(block, BasicBlock | Bottleneck)
-                block.set_steps(stride=stride if i == 0 else ONES, dilation=dilation)
-
-    def forward(self, volume: Tensor) -> list[Tensor]:
-        """Compute the five feature maps: the stem before pooling, then the four stages.
+    def check_options(self, *, zero_init_residual: bool) -> None:
+        """Refuse what the family does not have.
 
         Raises:
-            DataError: If the volume has another number of dimensions or channels than the
-                architecture, or is too small for the geometry.
+            ConfigError: With the option, and what to do.
         """
-        self.check_input(volume)
-        out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
-        maps = [out]
-        if self.geometry.pool_stride is not None:
-            out = max_pool(out, stride=self.geometry.pool_stride)
-        for stage in self.stages:
-            for block in stage:
-                out = run_block(block, out, checkpointing=self.checkpointing)
-            maps.append(out)
-        return maps
-
-
-def _check(architecture: Architecture, layouts: Mapping[str, Layout]) -> None:
-    """Refuse what the family does not have.
-
-    Raises:
-        ConfigError: With the option, and what to do.
-    """
-    name = architecture.name
-    if name not in layouts:
-        raise ConfigError(f"Unknown P3D {name!r}; known: {', '.join(layouts)}.")
-    if name in P3DS and architecture.num_slices is not None:
-        raise ConfigError(f"{name} has no group transform; m{name} is the same network with one.")
-    refused = {
-        "ndim": architecture.ndim != 3,
-        "convolution": architecture.convolution != "full",
-        "project_first": architecture.project_first,
-        "stages": architecture.stages is not None,
-    }
-    for option, given in refused.items():
-        if given:
+        super().check_options(zero_init_residual=zero_init_residual)
+        architecture = self.architecture
+        name = architecture.name
+        if name in P3DS and architecture.num_slices is not None:
             raise ConfigError(
-                f"{name} cannot be built with {option}={getattr(architecture, option)!r}: its "
-                "kernels are 1x3x3 and 3x1x1 already, in stages of its own. Leave the option out."
+                f"{name} has no group transform; m{name} is the same network with one."
             )
+        refused = {
+            "ndim": architecture.ndim != 3,
+            "convolution": architecture.convolution != "full",
+            "project_first": architecture.project_first,
+            "stages": architecture.stages is not None,
+        }
+        for option, given in refused.items():
+            if given:
+                raise ConfigError(
+                    f"{name} cannot be built with {option}={getattr(architecture, option)!r}: its "
+                    "kernels are 1x3x3 and 3x1x1 already, in stages of its own. Leave the option "
+                    "out."
+                )
+        if zero_init_residual and self.layouts[name][0] is BasicBlock:
+            raise ConfigError(
+                f"{name} cannot start with zero_init_residual: its blocks end in a ReLU, through "
+                "which a norm that starts at zero would never learn. Leave it off."
+            )
+
+    def make_stem(self) -> Conv3d:
+        """Make the stem's convolution, which keeps to the slices."""
+        architecture = self.architecture
+        return within_slices(architecture.in_channels, architecture.width, architecture.stem_kernel)
+
+    def make_block(self, number: int, in_channels: int, channels: int) -> ResidualBlock:
+        """Make a block of the kind whose turn it is."""
+        block, _ = self.layouts[self.architecture.name]
+        kind = KINDS[number % len(KINDS)]
+        return block(self.architecture, in_channels, channels, kind)

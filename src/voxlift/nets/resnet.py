@@ -4,29 +4,24 @@ The architecture shapes the tensors; the geometry only says how far each layer s
 `backbone.geometry` changes the function and leaves the state dict alone.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voxlift.core.architecture import Architecture
-from voxlift.core.errors import ConfigError
-from voxlift.core.geometry import ONES, Geometry, named_geometry
+from voxlift.core.geometry import ONES
 from voxlift.core.types import Triple
 from voxlift.lifting.fold import folded_conv3d
 from voxlift.lifting.image_to_volume import NUM_SLICES
-from voxlift.nets.checkpointing import run_block
-from voxlift.nets.encoder import Encoder
-from voxlift.nets.layers import (
-    convolution,
-    initialize,
-    max_pool,
-    normalization,
-    set_steps,
-)
-from voxlift.nets.shortcut import always_projection, projection, set_shortcut_steps, shortcut
+from voxlift.nets.layers import Convolver, convolution, normalization, set_steps
+from voxlift.nets.residual import Layout, ResidualBlock, ResidualEncoder
+from voxlift.nets.shortcut import always_projection, projection, set_shortcut_steps
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(ResidualBlock):
     """Two 3^n convolutions beside a shortcut.
 
     Source:
@@ -44,7 +39,6 @@ class BasicBlock(nn.Module):
         self.conv2 = convolution(ndim, channels, channels, 3, kind)
         self.norm2 = normalization(norm, ndim, channels)
         self.downsample = projection(architecture, in_channels, channels)
-        self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
         """Stride the first convolution and the shortcut, dilate both convolutions."""
@@ -56,13 +50,10 @@ class BasicBlock(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """Compute the block."""
         out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
-        out = self.norm2(self.conv2(out))
-        return functional.relu(
-            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
-        )
+        return self.add_shortcut(self.norm2(self.conv2(out)), volume)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """A 3^n convolution between two of 1^n, beside a shortcut.
 
     Source:
@@ -83,7 +74,6 @@ class Bottleneck(nn.Module):
         self.conv3 = convolution(ndim, channels, out_channels, 1, kind)
         self.norm3 = normalization(norm, ndim, out_channels)
         self.downsample = projection(architecture, in_channels, out_channels)
-        self.stride: Triple = ONES
 
     def set_steps(self, *, stride: Triple, dilation: Triple) -> None:
         """Stride and dilate the middle convolution, stride the shortcut."""
@@ -95,14 +85,10 @@ class Bottleneck(nn.Module):
         """Compute the block."""
         out = functional.relu(self.norm1(self.conv1(volume)), inplace=True)
         out = functional.relu(self.norm2(self.conv2(out)), inplace=True)
-        out = self.norm3(self.conv3(out))
-        return functional.relu(
-            out + shortcut(self.downsample, volume, stride=self.stride, like=out)
-        )
+        return self.add_shortcut(self.norm3(self.conv3(out)), volume)
 
 
-Block = type[BasicBlock] | type[Bottleneck]
-RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
+RESNETS: dict[str, Layout] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1)),
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -113,7 +99,7 @@ RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
 }
 
 
-class ResNet(Encoder):
+class ResNet(ResidualEncoder):
     """A residual network for volumes (or images) with five feature maps.
 
     Args:
@@ -133,91 +119,32 @@ class ResNet(Encoder):
         Deep residual learning, arXiv 1512.03385; in 3D as in arXiv 2201.01426, section 4.
     """
 
-    follows_data = True
+    layouts: ClassVar[Mapping[str, Layout]] = RESNETS
+    family: ClassVar[str] = "ResNet"
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        geometry: Geometry,
-        *,
-        zero_init_residual: bool = False,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(architecture)
-        if architecture.name not in RESNETS:
-            raise ConfigError(f"Unknown ResNet {architecture.name!r}; known: {', '.join(RESNETS)}.")
-        block, depths = RESNETS[architecture.name]
-        self.checkpointing = checkpointing
-        width = architecture.width
-        self.conv1 = convolution(
+    def make_stem(self) -> Convolver:
+        """Make the stem's convolution."""
+        architecture = self.architecture
+        return convolution(
             architecture.ndim,
             architecture.in_channels,
-            width,
+            architecture.width,
             architecture.stem_kernel,
             architecture.convolution,
         )
-        self.norm1 = normalization(architecture.norm, architecture.ndim, width)
-        channels = [width, *(width * 2**i * block.expansion for i in range(4))]
-        for i, depth in enumerate(depths):
-            first = block(architecture, channels[i], width * 2**i)
-            if i == 0 and architecture.project_first and first.downsample is None:
-                first.downsample = always_projection(architecture, width, channels[1])
-            blocks = [first]
-            blocks += [block(architecture, channels[i + 1], width * 2**i) for _ in range(depth - 1)]
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
-        self.out_channels = tuple(channels)
-        initialize(self)
-        if zero_init_residual:
-            for module in self.modules():
-                if isinstance(module, BasicBlock | Bottleneck):
-                    nn.init.zeros_(getattr(module, block.zero_init_norm).weight)
-        self.geometry = geometry
 
-    @property
-    def stages(self) -> list[nn.Sequential]:
-        """The four stages."""
-        return [self.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)]  # type: ignore[misc]
-
-    @classmethod
-    def default_geometry(cls, architecture: Architecture) -> Geometry:
-        """Depth never strided, as in pre-training."""
-        del architecture
-        return named_geometry("pretrain")
-
-    def set_geometry(self, geometry: Geometry) -> None:
-        """Stride and dilate the stem and the stages."""
-        self.check_stages(geometry, len(self.stages))
-        set_steps(self.conv1, stride=geometry.stem_stride)
-        for stage, stride, dilation in zip(
-            self.stages, geometry.stage_strides, geometry.dilations, strict=True
-        ):
-            for i, block in enumerate(stage):
-                assert isinstance(block, BasicBlock | Bottleneck)
-                block.set_steps(stride=stride if i == 0 else ONES, dilation=dilation)
-
-    def forward(self, volume: Tensor) -> list[Tensor]:
-        """Compute the five feature maps: the stem before pooling, then the four stages.
-
-        Raises:
-            DataError: If the volume has another number of dimensions or channels than the
-                architecture, or is too small for the geometry.
-        """
-        self.check_input(volume)
-        out = functional.relu(self.norm1(self._stem(volume)), inplace=True)
-        maps = [out]
-        if self.geometry.pool_stride is not None:
-            out = max_pool(
-                out,
-                stride=self.geometry.pool_stride,
-                across_slices=self.architecture.convolution != "planar",
+    def make_block(self, number: int, in_channels: int, channels: int) -> ResidualBlock:
+        """Make a block."""
+        architecture = self.architecture
+        kind, _ = self.layouts[architecture.name]
+        block = kind(architecture, in_channels, channels)
+        if number == 0 and architecture.project_first and block.downsample is None:
+            block.downsample = always_projection(
+                architecture, in_channels, channels * kind.expansion
             )
-        for stage in self.stages:
-            for block in stage:
-                out = run_block(block, out, checkpointing=self.checkpointing)
-            maps.append(out)
-        return maps
+        return block
 
-    def _stem(self, volume: Tensor) -> Tensor:
+    def convolve_stem(self, volume: Tensor) -> Tensor:
         """Convolve by the stem; on a thin axis as an equal 2D convolution, which is faster.
 
         The lowering is also safe in bf16 on a CPU, where the 3D kernel is not: see `Conv3d`.

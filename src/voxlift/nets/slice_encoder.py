@@ -1,23 +1,23 @@
 """Encoders of a few slices around a key slice, whose feature maps are planes: MP3D and its kin."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.geometry import Geometry, named_geometry
-from voxlift.nets.encoder import Encoder
+from voxlift.core.geometry import Geometry
 from voxlift.nets.group_transform import GroupTransform, SliceStart, transform_weight
 from voxlift.nets.p3d import P3D, P3DS
+from voxlift.nets.residual import ResidualEncoder
 from voxlift.nets.resnet import ResNet
 
 TRANSFORM = "group_transform"
 STARTS = {"center": "the middle slice", "mean": "the mean of the slices"}
 
 
-class SliceEncoder(Encoder):
+class SliceEncoder(ResidualEncoder):
     """What a family of 3D encoders becomes with a group transform on each of its four stages.
 
     It is mixed in before the family, as in `class MP3D(SliceEncoder, P3D)`, so that the tensors
@@ -62,7 +62,7 @@ class SliceEncoder(Encoder):
                 f"{architecture.name} turns slices into planes and has to know how many: give "
                 "num_slices, such as 3 for lifted photographs or 9 for CT."
             )
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             architecture,
             geometry,
             zero_init_residual=zero_init_residual,
@@ -78,12 +78,6 @@ class SliceEncoder(Encoder):
             }
         )
 
-    @classmethod
-    def default_geometry(cls, architecture: Architecture) -> Geometry:
-        """Depth never strided, as in pre-training."""
-        del architecture
-        return named_geometry("pretrain")
-
     def set_geometry(self, geometry: Geometry) -> None:
         """Make the layers step as the geometry says.
 
@@ -96,7 +90,7 @@ class SliceEncoder(Encoder):
                 f"map of every slice; this geometry strides it by {geometry.strides[-1][0]}. "
                 "Choose 'pretrain', 'thumbnail' or another that leaves depth alone."
             )
-        super().set_geometry(geometry)  # type: ignore[safe-super]
+        super().set_geometry(geometry)
 
     @property
     def strides(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
@@ -118,12 +112,36 @@ class SliceEncoder(Encoder):
                 f"num_slices={volume.shape[2]}; any weights of it load into that too."
             )
 
-    def forward(self, volume: Tensor) -> list[Tensor]:
-        """Compute a plane from each of the four stages."""
-        maps = super().forward(volume)[1:]  # type: ignore[safe-super]
+    @property
+    def stem_sees_one_slice(self) -> bool:
+        """Whether the stem's convolution computes each slice alone, whatever lies about it."""
+        return self.conv1.kernel_size[0] == 1
+
+    def maps_from_stem(self, stem: Tensor) -> list[Tensor]:
+        """Compute a plane from each of the four stages, given what the stem's convolution gave."""
+        return self.planes(self.volumes_from_stem(stem))
+
+    def volumes_from_stem(self, stem: Tensor) -> list[Tensor]:
+        """Compute the maps of the four stages before they become planes, of any depth.
+
+        Shape:
+            `(batch, width, depth, height, width)` -> four maps
+            `(batch, channels, depth, height, width)`.
+        """
+        return super().maps_from_stem(stem)[1:]
+
+    def planes(self, volumes: Sequence[Tensor]) -> list[Tensor]:
+        """Turn the maps of the four stages into planes.
+
+        Shape:
+            `(batch, channels, num_slices, height, width)` -> `(batch, channels, height, width)`.
+
+        Raises:
+            DataError: If the maps have another number of slices.
+        """
         return [
-            transform(feature_map)
-            for transform, feature_map in zip(self.group_transform.values(), maps, strict=True)
+            transform(volume)
+            for transform, volume in zip(self.group_transform.values(), volumes, strict=True)
         ]
 
     def adapt_tensor(
