@@ -1,5 +1,6 @@
-"""Small classifiers that are saved without having been trained, and made-up segmenters."""
+"""Small classifiers that are saved without having been trained, made-up segmenters, their files."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
+from voxlift.core.files import write_text
 from voxlift.core.geometry import named_geometry
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
+from voxlift.data.volume import Volume
+from voxlift.data.volumes import write_volume
+from voxlift.inference import segmentation_outputs
 from voxlift.inference.saved_model import SavedModel
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.resnet import ResNet
-from voxlift.weights.header import HeadDescription
+from voxlift.weights.header import HeadDescription, WeightHeader, parse_header
 from voxlift.weights.save import save_weights
 
 SIZE = (8, 8, 8)
+# Sagittal, as many MR are: the depth grows to the left, the height to the feet.
+SAGITTAL = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]]).astype(np.float64)
 CT = Preprocessing(
     unit="HU", intensity="window", window=(-1000, 1000), mean=0.5, std=0.2, size_voxels=SIZE
 )
@@ -141,6 +148,88 @@ def make_segmenter() -> Callable[..., SavedModel]:
         return SavedModel((network.eval(),), head, preprocessing)
 
     return make
+
+
+@pytest.fixture
+def run_exported() -> Callable[[Path, Tensor], dict[str, Tensor]]:
+    """Run an exported file without anything of Voxlift."""
+
+    def run(path: Path, volumes: Tensor) -> dict[str, Tensor]:
+        if path.suffix == ".onnx":
+            session = _onnx_session(path)
+            names = [output.name for output in session.get_outputs()]
+            answers = session.run(names, {"volume": volumes.numpy()})
+            return dict(zip(names, map(torch.from_numpy, answers), strict=True))
+        with torch.no_grad():
+            return dict(torch.export.load(path).module()(volumes))
+
+    return run
+
+
+@pytest.fixture
+def header_in() -> Callable[[Path], WeightHeader]:
+    """Read the header that an exported file carries."""
+
+    def read(path: Path) -> WeightHeader:
+        if path.suffix == ".onnx":
+            metadata = _onnx_session(path).get_modelmeta().custom_metadata_map
+            return parse_header(metadata["voxlift"], where="onnx")
+        extra: dict[str, Any] = {"voxlift": ""}
+        torch.export.load(path, extra_files=extra)
+        return parse_header(extra["voxlift"], where="pt2")
+
+    return read
+
+
+def _onnx_session(path: Path) -> Any:
+    runtime = importlib.import_module("onnxruntime")
+    return runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture
+def intensities() -> Callable[..., npt.NDArray[np.float32]]:
+    """Draw intensities that `make_segmenter` takes for background, liver and tumour."""
+
+    def draw(seed: int = 0) -> npt.NDArray[np.float32]:
+        return np.random.default_rng(seed).uniform(-0.4, 2.4, (5, 6, 7)).astype(np.float32)
+
+    return draw
+
+
+@pytest.fixture
+def write_scan() -> Callable[[Path, npt.NDArray[np.floating]], Path]:
+    """Write a volume whose axes are those of a sagittal MR."""
+
+    def write(path: Path, array: npt.NDArray[np.floating]) -> Path:
+        volume = Volume(
+            array, spacing_mm=(2.0, 0.5, 1.5), origin_mm=(5.0, -7.0, 30.0), direction=SAGITTAL
+        )
+        return write_volume(path, volume)
+
+    return write
+
+
+@pytest.fixture
+def scans(
+    tmp_path: Path,
+    intensities: Callable[..., npt.NDArray[np.float32]],
+    write_scan: Callable[..., Path],
+) -> Path:
+    """A folder of two scans; what is in it is `intensities` of 1 and 2."""
+    folder = tmp_path / "scans"
+    write_scan(folder / "a.nii.gz", intensities(1))
+    write_scan(folder / "b.nrrd", intensities(2))
+    return folder
+
+
+@pytest.fixture
+def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write something in the place of pictures, which take most of the time otherwise."""
+
+    def draw(image: object, mask: object, path: Path, **_: object) -> None:
+        write_text(path, "a picture")
+
+    monkeypatch.setattr(segmentation_outputs, "plot_overview", draw)
 
 
 @pytest.fixture

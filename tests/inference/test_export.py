@@ -1,5 +1,3 @@
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,61 +9,46 @@ import torch
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
-from voxlift.core.detection_settings import DetectorSettings
-from voxlift.core.errors import ConfigError, DataError, WeightsError
+from voxlift.core.errors import ConfigError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import Decoder, SegmentationSettings
-from voxlift.inference import exported_program
 from voxlift.inference.export import export_model
 from voxlift.inference.exportable import open_exportable
 from voxlift.inference.saved_model import SavedModel, load_model
-from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.factory import create_backbone, create_model
 from voxlift.nets.resnet import ResNet
 from voxlift.training.hardware import prepare_memory_format
 from voxlift.weights.file import read_weight_file
-from voxlift.weights.header import HeadDescription, WeightHeader, parse_header
+from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.save import save_weights
 
-onnxruntime = importlib.import_module("onnxruntime")
 SUFFIXES = (".onnx", ".pt2")
 SIZE = (8, 12, 16)
 MakeModel = Callable[..., SavedModel]
 SaveModel = Callable[..., Path]
+RunExported = Callable[[Path, Tensor], dict[str, Tensor]]
+HeaderIn = Callable[[Path], WeightHeader]
+AssertAgrees = Callable[[Path, nn.Module, Tensor], None]
 
 
-def run(path: Path, volumes: Tensor) -> dict[str, Tensor]:
-    """Run an exported file without anything of Voxlift."""
-    if path.suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        answers = session.run(names, {"volume": volumes.numpy()})
-        return dict(zip(names, map(torch.from_numpy, answers), strict=True))
-    with torch.no_grad():
-        return dict(torch.export.load(path).module()(volumes))
+@pytest.fixture
+def assert_agrees(run_exported: RunExported) -> AssertAgrees:
+    """Compare an exported file with the network that it was made of."""
 
+    def compare(path: Path, network: nn.Module, volumes: Tensor) -> None:
+        with torch.no_grad():
+            expected = network(volumes)
+        found = run_exported(path, volumes)
+        expected = expected if isinstance(expected, list) else [expected]
+        assert len(found) == len(expected)
+        for one, other in zip(found.values(), expected, strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() <= 1e-4 * other.abs().max()
 
-def header_in(path: Path) -> WeightHeader:
-    if path.suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return parse_header(session.get_modelmeta().custom_metadata_map["voxlift"], where="onnx")
-    extra: dict[str, Any] = {"voxlift": ""}
-    torch.export.load(path, extra_files=extra)
-    return parse_header(extra["voxlift"], where="pt2")
-
-
-def assert_agrees(path: Path, network: nn.Module, volumes: Tensor) -> None:
-    with torch.no_grad():
-        expected = network(volumes)
-    found = run(path, volumes)
-    expected = expected if isinstance(expected, list) else [expected]
-    assert len(found) == len(expected)
-    for one, other in zip(found.values(), expected, strict=True):
-        assert one.shape == other.shape
-        assert (one - other).abs().max() <= 1e-4 * other.abs().max()
+    return compare
 
 
 def backbone(**options: Any) -> Encoder:
@@ -79,13 +62,9 @@ def segmenter(decoder: Decoder = "unet") -> nn.Module:
     ).eval()
 
 
-def nothing_in(folder: Path) -> bool:
-    return not folder.exists() or not list(folder.iterdir())
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_saved_classifier_answers_for_any_batch(
-    suffix: str, save_model: SaveModel, tmp_path: Path
+    suffix: str, save_model: SaveModel, tmp_path: Path, assert_agrees: AssertAgrees
 ) -> None:
     saved = save_model(tmp_path / "model.safetensors", threshold=0.4)
     path = tmp_path / f"model{suffix}"
@@ -104,7 +83,7 @@ def test_a_saved_classifier_answers_for_any_batch(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_header_travels_along(suffix: str, tmp_path: Path) -> None:
+def test_the_header_travels_along(suffix: str, tmp_path: Path, header_in: HeaderIn) -> None:
     network = create_model("classify", backbone=backbone(), num_classes=2)
     preprocessing = Preprocessing(unit="HU", intensity="window", window=(-1000, 400), mean=0.5)
     head = HeadDescription(task="classify", num_classes=2, class_names=("no", "yes"), threshold=0.3)
@@ -127,18 +106,28 @@ def test_the_header_travels_along(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_backbone_gives_its_maps_by_name(suffix: str, tmp_path: Path) -> None:
+def test_a_backbone_gives_its_maps_by_name(
+    suffix: str, tmp_path: Path, assert_agrees: AssertAgrees, run_exported: RunExported
+) -> None:
     network = backbone()
     path = tmp_path / f"backbone{suffix}"
     report = export_model(network, path, size_voxels=SIZE)
-    assert list(run(path, torch.randn(2, 1, *SIZE))) == ["map1", "map2", "map3", "map4", "map5"]
+    assert list(run_exported(path, torch.randn(2, 1, *SIZE))) == [
+        "map1",
+        "map2",
+        "map3",
+        "map4",
+        "map5",
+    ]
     assert_agrees(path, network, torch.randn(2, 1, *SIZE))
     assert report.outputs["map1"] == ("batch", 4, 8, 12, 16)
     assert report.outputs["map5"] == ("batch", 32, 1, 2, 2)
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".pt2", "backbone"), (".onnx", "unet")])
-def test_free_sizes_down_to_the_smallest(suffix: str, kind: str, tmp_path: Path) -> None:
+def test_free_sizes_down_to_the_smallest(
+    suffix: str, kind: str, tmp_path: Path, assert_agrees: AssertAgrees
+) -> None:
     network = backbone() if kind == "backbone" else segmenter()
     path = tmp_path / f"free{suffix}"
     report = export_model(network, path, size_voxels=SIZE, dynamic="all")
@@ -154,21 +143,23 @@ def test_free_sizes_down_to_the_smallest(suffix: str, kind: str, tmp_path: Path)
         assert report.outputs == {"logits": ("batch", 2, "depth", "height", "width")}
 
 
-def test_a_size_below_the_smallest_is_refused_by_the_program(tmp_path: Path) -> None:
+def test_a_size_below_the_smallest_is_refused_by_the_program(
+    tmp_path: Path, run_exported: RunExported
+) -> None:
     path = tmp_path / "free.pt2"
     export_model(backbone(), path, size_voxels=SIZE, dynamic="all")
     with pytest.raises(AssertionError, match="Guard failed"):
-        run(path, torch.randn(1, 1, 8, 9, 9))
+        run_exported(path, torch.randn(1, 1, 8, 9, 9))
 
 
 @pytest.mark.parametrize("norm", ["group", "batch_always"])
-def test_norms_of_every_kind(norm: str, tmp_path: Path) -> None:
+def test_norms_of_every_kind(norm: str, tmp_path: Path, assert_agrees: AssertAgrees) -> None:
     network = backbone(norm=norm)
     export_model(network, tmp_path / "norm.onnx", size_voxels=(16, 16, 16))
     assert_agrees(tmp_path / "norm.onnx", network, torch.randn(2, 1, 16, 16, 16))
 
 
-def test_a_segmenter_is_exported_for_its_window(tmp_path: Path) -> None:
+def test_a_segmenter_is_exported_for_its_window(tmp_path: Path, header_in: HeaderIn) -> None:
     labels = LabelScheme(names=("background", "liver"), values=(0, 1))
     settings = SegmentationSettings(
         labels=labels, channel_names=("CT",), window_voxels=(16, 16, 24), decoder="fcn"
@@ -189,7 +180,7 @@ def test_a_segmenter_is_exported_for_its_window(tmp_path: Path) -> None:
     )
 
 
-def test_a_bundled_start_with_and_without_its_head(tmp_path: Path) -> None:
+def test_a_bundled_start_with_and_without_its_head(tmp_path: Path, header_in: HeaderIn) -> None:
     report = export_model("tiny", tmp_path / "tiny.pt2", dynamic="none", batch_size=2)
     assert report.input_shape == (2, 1, 3, 32, 32)
     assert report.outputs == {"logits": (2, 10)}
@@ -201,7 +192,7 @@ def test_a_bundled_start_with_and_without_its_head(tmp_path: Path) -> None:
     assert report.notes == ()
 
 
-def test_a_planar_network(tmp_path: Path) -> None:
+def test_a_planar_network(tmp_path: Path, assert_agrees: AssertAgrees) -> None:
     architecture = Architecture(name="resnet10", ndim=2, width=4, stem_kernel=3)
     network = ResNet(architecture, named_geometry("small")).eval()
     report = export_model(network, tmp_path / "planar.onnx", size_voxels=SIZE, dynamic="all")
@@ -218,68 +209,7 @@ def test_maps_of_other_axes_than_the_volumes_are_exported_for_one_size(tmp_path:
     assert report.largest_difference <= 1e-4
 
 
-def detector(name: str = "resnet10") -> Detector:
-    fields = {"stem": 3} if name.startswith("resnet") else {}
-    made = create_backbone(name, width=8, num_slices=3, **fields)  # type: ignore[arg-type]
-    settings = DetectorSettings(fpn_channels=16, head_width=16)
-    return Detector(made, num_classes=2, settings=settings).eval()
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("name", ["resnet10", "mp3d18"])
-def test_a_detector_gives_the_maps_of_its_pyramid(suffix: str, name: str, tmp_path: Path) -> None:
-    model = detector(name)
-    path = tmp_path / f"detector{suffix}"
-    head = HeadDescription(task="detect", num_classes=2)
-    report = export_model(model, path, size_voxels=(3, 64, 128), head=head)
-    edges = {f"p{level}": 2**level for level in range(2, 7)}
-    assert report.outputs == {
-        name: ("batch", 16, 64 // edge, 128 // edge) for name, edge in edges.items()
-    }
-    assert report.strides == {name: (edge, edge) for name, edge in edges.items()}
-    assert "output p3: batch x 16 x 8 x 16, stride 8 x 8" in report.summary()
-    assert any("boxes" in note and "not part of it" in note for note in report.notes)
-    assert header_in(path).head is None
-    assert header_in(path).architecture == model.backbone.architecture
-    volumes = torch.randn(3, 1, 3, 64, 128)
-    with torch.no_grad():
-        expected = list(model.pyramid(volumes).values())
-    found = run(path, volumes)
-    assert list(found) == list(edges)
-    for one, other in zip(found.values(), expected, strict=True):
-        assert one.shape == other.shape
-        assert (one - other).abs().max() <= 1e-4 * other.abs().max()
-
-
-def test_a_detector_in_training_is_left_in_it(tmp_path: Path) -> None:
-    model = detector().train()
-    report = export_model(model, tmp_path / "a.pt2", size_voxels=(3, 64, 64), dynamic="none")
-    assert len(report.notes) == 2
-    assert all(module.training for module in model.modules())
-    report = export_model(
-        model, tmp_path / "a.pt2", size_voxels=(3, 64, 64), dynamic="none", backbone_only=True
-    )
-    assert list(report.outputs) == ["map1", "map2", "map3", "map4"]
-    assert report.strides["map1"] == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"size_voxels": (3, 64, 96)}, "multiples of 64, and pads"),
-        ({"size_voxels": (3, 64, 64), "dynamic": "all"}, "exported for one size"),
-    ],
-)
-def test_detectors_take_only_sizes_that_they_pad_to(
-    options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        export_model(detector(), tmp_path / "a.pt2", **options)
-    with pytest.raises(DataError, match="built for 3 slices"):
-        export_model(detector(), tmp_path / "a.pt2", size_voxels=(4, 64, 64))
-
-
-def test_a_model_in_any_state_is_left_in_it(tmp_path: Path) -> None:
+def test_a_model_in_any_state_is_left_in_it(tmp_path: Path, assert_agrees: AssertAgrees) -> None:
     network = create_model("classify", backbone=backbone(checkpointing=True), num_classes=2)
     prepare_memory_format(network.train().bfloat16(), "cpu")
     network.backbone.compile(backend="eager")  # type: ignore[union-attr]
@@ -295,7 +225,7 @@ def test_a_model_in_any_state_is_left_in_it(tmp_path: Path) -> None:
     assert_agrees(tmp_path / "model.pt2", network.float().eval(), torch.randn(1, 1, *SIZE))
 
 
-def test_compiled_models_are_looked_through(tmp_path: Path) -> None:
+def test_compiled_models_are_looked_through(tmp_path: Path, assert_agrees: AssertAgrees) -> None:
     network = create_model("classify", backbone=backbone(), num_classes=2).eval()
     whole = torch.compile(network, backend="eager")
     export_model(whole, tmp_path / "a.pt2", size_voxels=SIZE, dynamic="none")  # type: ignore[arg-type]
@@ -307,7 +237,9 @@ def test_compiled_models_are_looked_through(tmp_path: Path) -> None:
         assert_agrees(tmp_path / name, network, torch.randn(1, 1, *SIZE))
 
 
-def test_a_module_may_be_described(make_model: MakeModel, tmp_path: Path) -> None:
+def test_a_module_may_be_described(
+    make_model: MakeModel, tmp_path: Path, header_in: HeaderIn
+) -> None:
     model = make_model("a", "b")
     path = tmp_path / "model.pt2"
     export_model(model.networks[0], path, preprocessing=model.preprocessing, head=model.head)
@@ -320,7 +252,9 @@ def test_a_module_may_be_described(make_model: MakeModel, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_module_may_bring_the_header_of_its_file(suffix: str, tmp_path: Path) -> None:
+def test_a_module_may_bring_the_header_of_its_file(
+    suffix: str, tmp_path: Path, header_in: HeaderIn
+) -> None:
     network = create_model("classify", backbone=backbone(), num_classes=2)
     header = WeightHeader(
         architecture=Architecture(name="resnet18"),
@@ -342,126 +276,6 @@ def test_a_module_may_bring_the_header_of_its_file(suffix: str, tmp_path: Path) 
     assert open_exportable(network, header=header, backbone_only=True).header.head is None
     with pytest.raises(ConfigError, match="header describe a module in memory"):
         export_model("tiny", path, header=header)
-
-
-def break_writer(suffix: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = exported_program.SUFFIXES[suffix]
-    writer = exported_program.WRITERS[kind]
-
-    def wrong(trace: Any, path: Path) -> Any:
-        answer = writer(trace, path)
-        return lambda volume: {k: v * factor for k, v in answer(volume).items()}
-
-    monkeypatch.setitem(exported_program.WRITERS, kind, wrong)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_other_numbers_leave_no_file(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    break_writer(suffix, 1 + 2e-4, monkeypatch)
-    with pytest.raises(WeightsError, match=r"other numbers.*map\d differs.*Nothing was written"):
-        export_model(backbone(), tmp_path / "out" / f"a{suffix}", size_voxels=SIZE)
-    assert nothing_in(tmp_path / "out")
-
-
-def test_a_network_that_answers_nan_is_not_exported(tmp_path: Path) -> None:
-    network = create_model("classify", backbone=backbone(), num_classes=2)
-    network.head.bias.data[0] = float("nan")  # type: ignore[union-attr, operator]
-    with pytest.raises(WeightsError, match="logits differs by nan"):
-        export_model(network, tmp_path / "a.pt2", size_voxels=SIZE)
-    assert nothing_in(tmp_path)
-
-
-def test_an_earlier_file_survives_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.pt2").write_text("earlier")
-    break_writer(".pt2", 1.01, monkeypatch)
-    with pytest.raises(WeightsError):
-        export_model(backbone(), tmp_path / "a.pt2", size_voxels=SIZE)
-    assert (tmp_path / "a.pt2").read_text() == "earlier"
-
-
-def test_what_cannot_be_traced_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = backbone()
-
-    def stubborn(volume: Tensor) -> list[Tensor]:
-        return [volume if volume.sum() > 0 else -volume] * 5
-
-    monkeypatch.setattr(network, "forward", stubborn)
-    for suffix in SUFFIXES:
-        with pytest.raises(ConfigError, match=r"This resnet10 cannot be exported: .*other format"):
-            export_model(network, tmp_path / f"a{suffix}", size_voxels=SIZE)
-    with pytest.raises(ConfigError, match=r"cannot be exported.*dynamic 'batch'"):
-        export_model(network, tmp_path / "a.pt2", size_voxels=SIZE, dynamic="all")
-    assert nothing_in(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"size_voxels": None}, "Give the size to export for"),
-        ({"size_voxels": (0, 8, 8)}, "each 1 or more"),
-        ({"size_voxels": (8, 8)}, "three numbers"),
-        ({"dynamic": "size"}, "known are none, batch and all"),
-        ({"batch_size": 2}, "goes with dynamic 'none' only"),
-        ({"batch_size": 0, "dynamic": "none"}, "1 or more"),
-    ],
-)
-def test_options_that_cannot_work(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=message):
-        export_model(backbone(), tmp_path / "a.onnx", **{"size_voxels": SIZE, **options})
-    assert nothing_in(tmp_path)
-
-
-def test_volumes_too_small_for_the_geometry_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="too small for this geometry"):
-        export_model(backbone(), tmp_path / "a.pt2", size_voxels=(2, 2, 2))
-
-
-def test_formats_go_by_the_suffix(tmp_path: Path) -> None:
-    for name in ("a.pth", "a", "a.ONNX"):
-        with pytest.raises(ConfigError, match=r"expected \.onnx \(ONNX\) or \.pt2"):
-            export_model(backbone(), tmp_path / name, size_voxels=SIZE)
-
-
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        exported_program,
-        "find_spec",
-        lambda name: None if name.startswith("onnx") else found(name),
-    )
-    with pytest.raises(ConfigError, match=r"onnx, onnxscript, onnxruntime.*voxlift\[onnx\]"):
-        export_model(backbone(), tmp_path / "a.onnx", size_voxels=SIZE)
-    export_model(backbone(), tmp_path / "a.pt2", size_voxels=SIZE, dynamic="none")
-
-
-def test_too_large_for_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exported_program, "MAX_ONNX_BYTES", 1000)
-    with pytest.raises(ConfigError, match=r"2 GiB.*\.pt2"):
-        export_model(backbone(), tmp_path / "a.onnx", size_voxels=SIZE)
-
-
-def test_averages_of_folds_are_refused(
-    make_model: MakeModel, save_model: SaveModel, tmp_path: Path
-) -> None:
-    networks = make_model().networks * 2
-    average = SavedModel(networks, make_model().head, make_model().preprocessing)
-    with pytest.raises(ConfigError, match="average of 2 folds"):
-        export_model(average, tmp_path / "a.pt2")
-    for fold in (0, 1):
-        save_model(tmp_path / "run" / f"fold-{fold}" / "model.safetensors", settings={"folds": 2})
-    with pytest.raises(ConfigError, match=r"average of 2 folds.*fold-0"):
-        export_model(tmp_path / "run", tmp_path / "a.pt2")
-
-
-def test_foreign_modules_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no Voxlift backbone"):
-        export_model(nn.Conv3d(1, 1, 1), tmp_path / "a.pt2", size_voxels=SIZE)
 
 
 def test_reports_are_json(tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-import errno
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +8,11 @@ import numpy.typing as npt
 import pytest
 
 from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.files import write_text
 from voxlift.core.label_scheme import LabelScheme, Region
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.volume import Volume
-from voxlift.data.volumes import read_volume, write_volume
-from voxlift.inference import segmentation_files, segmentation_outputs
+from voxlift.data.volumes import read_volume
+from voxlift.inference import segmentation_files
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import Segmentation, SegmentOptions, segment
 from voxlift.inference.segmentation_files import segment_files
@@ -23,49 +20,15 @@ from voxlift.inference.volume_table import VolumeTable
 
 MakeSegmenter = Callable[..., SavedModel]
 WriteSeries = Callable[..., npt.NDArray[np.int16]]
+Intensities = Callable[..., npt.NDArray[np.float32]]
+WriteScan = Callable[..., Path]
 VOXEL_ML = 2.0 * 0.5 * 1.5 / 1000
-# Sagittal, as many MR are: the depth grows to the left, the height to the feet.
-SAGITTAL = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]]).astype(np.float64)
 
-
-def intensities(seed: int = 0) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(seed).uniform(-0.4, 2.4, (5, 6, 7)).astype(np.float32)
-
-
-def write(path: Path, array: npt.NDArray[np.floating] | None = None) -> Path:
-    volume = Volume(
-        intensities() if array is None else array,
-        spacing_mm=(2.0, 0.5, 1.5),
-        origin_mm=(5.0, -7.0, 30.0),
-        direction=SAGITTAL,
-    )
-    return write_volume(path, volume)
-
-
-@pytest.fixture(autouse=True)
-def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write something in the place of pictures, which take most of the time otherwise."""
-
-    def draw(image: object, mask: object, path: Path, **_: object) -> None:
-        write_text(path, "a picture")
-
-    monkeypatch.setattr(segmentation_outputs, "plot_overview", draw)
-
-
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    folder = tmp_path / "scans"
-    write(folder / "a.nii.gz", intensities(1))
-    write(folder / "b.nrrd", intensities(2))
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+pytestmark = pytest.mark.usefixtures("_quick_pictures")
 
 
 def test_each_input_gets_a_mask_a_picture_and_a_row(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
+    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities
 ) -> None:
     done: list[tuple[str, int, int]] = []
     windows: list[tuple[int, int]] = []
@@ -104,7 +67,7 @@ def test_each_input_gets_a_mask_a_picture_and_a_row(
 
 
 def test_probability_maps_are_written_for_each_structure(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
+    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities
 ) -> None:
     out = tmp_path / "out"
     segment_files(make_segmenter(), [scans / "a.nii.gz"], out=out, probabilities=True)
@@ -133,7 +96,7 @@ def test_names_of_structures_are_made_fit_for_files(
 
 
 def test_one_structure_has_one_plain_map(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
+    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities
 ) -> None:
     labels = LabelScheme(
         names=("background", "liver"),
@@ -147,12 +110,17 @@ def test_one_structure_has_one_plain_map(
 
 
 def test_masks_come_in_the_format_of_the_input_if_wanted(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, write_dicom_series: WriteSeries
+    scans: Path,
+    tmp_path: Path,
+    make_segmenter: MakeSegmenter,
+    write_dicom_series: WriteSeries,
+    intensities: Intensities,
+    write_scan: WriteScan,
 ) -> None:
     np.savez(scans / "c.npz", volume=intensities(3))
     np.save(scans / "d.npy", intensities(3))
-    write(scans / "e.mha")
-    write(scans / "f.nii")
+    write_scan(scans / "e.mha", intensities())
+    write_scan(scans / "f.nii", intensities())
     write_dicom_series(scans / "g")
     out = tmp_path / "out"
     segment_files(make_segmenter(), [scans], out=out, own_format=True)
@@ -169,10 +137,10 @@ def test_masks_come_in_the_format_of_the_input_if_wanted(
 
 
 def test_channels_in_several_files_and_in_one(
-    tmp_path: Path, make_segmenter: MakeSegmenter
+    tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities, write_scan: WriteScan
 ) -> None:
-    write(tmp_path / "scans" / "a_0000.nii.gz", intensities(1) / 2)
-    write(tmp_path / "scans" / "a_0001.nii.gz", intensities(1) / 2)
+    write_scan(tmp_path / "scans" / "a_0000.nii.gz", intensities(1) / 2)
+    write_scan(tmp_path / "scans" / "a_0001.nii.gz", intensities(1) / 2)
     model = make_segmenter(channel_names=("T1", "T2"))
     result = segment_files(model, [tmp_path / "scans"], out=tmp_path / "out")
     (file,) = result.files
@@ -184,7 +152,7 @@ def broken(folder: Path) -> dict[str, str]:
     """Write volumes that cannot be segmented; return what is said about each."""
     (folder / "cut.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes()[:-40])
     (folder / "empty.mha").touch()
-    holes = intensities()
+    holes = read_volume(folder / "a.nii.gz").array.copy()
     holes[0, 0, 0] = np.nan
     np.save(folder / "holes.npy", holes)
     return {"cut.nii.gz": "cut off", "empty.mha": "empty", "holes.npy": "NaN"}
@@ -230,128 +198,6 @@ def test_a_case_is_let_go_before_the_next_one_is_read(
     assert len(alive) == 2
 
 
-def test_nothing_is_replaced_unless_it_is_wanted(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    segment_files(make_segmenter(), [scans / "a.nii.gz"], out=out)
-    before = contents(out)
-
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(segmentation_files, "segment", never)
-        with pytest.raises(DataError, match=r"volumes\.csv, .*a\.seg.*--resume.*--overwrite"):
-            segment_files(make_segmenter(), [scans], out=out)
-        (out / "volumes.csv").unlink()
-        with pytest.raises(DataError, match=r"there already.*a\.seg\.nii\.gz"):
-            segment_files(make_segmenter(), [scans], out=out)
-        with pytest.raises(ConfigError, match=r"no folder .*nowhere.*--scratch"):
-            segment_files(
-                make_segmenter(), [scans], out=out, resume=True, scratch=tmp_path / "nowhere"
-            )
-        with pytest.raises(ConfigError, match="exclude each other"):
-            segment_files(make_segmenter(), [scans], out=out, resume=True, overwrite=True)
-    (out / "volumes.csv").write_bytes(before["volumes.csv"])
-    assert contents(out) == before
-    write_volume(scans / "a.nii.gz", Volume(np.ones((5, 6, 7))), overwrite=True)
-    segment_files(make_segmenter(), [scans / "a.nii.gz"], out=out, overwrite=True)
-    assert read_volume(out / "a.seg.nii.gz").array.all()
-
-
-def test_overwriting_keeps_the_rows_of_other_inputs(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
-) -> None:
-    out = tmp_path / "out"
-    segment_files(make_segmenter(), [scans], out=out)
-    before = (out / "volumes.csv").read_text()
-    segment_files(make_segmenter(), [scans / "b.nrrd"], out=out, overwrite=True)
-    assert (out / "volumes.csv").read_text() == before
-
-
-def test_resuming_passes_over_what_is_finished(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    segment_files(make_segmenter(), [scans], out=out)
-    before = contents(out)
-    # One case lacks a file, another one is new.
-    (out / "b.png").unlink()
-    write(scans / "c.nii.gz", intensities(3))
-    segmented: list[str] = []
-    real = segment
-
-    def spy(*arguments: Any, **settings: Any) -> Segmentation:
-        segmented.append(Path(settings["name"]).name)
-        return real(*arguments, **settings)
-
-    monkeypatch.setattr(segmentation_files, "segment", spy)
-    result = segment_files(make_segmenter(), [scans], out=out, resume=True)
-    assert segmented == ["b.nrrd", "c.nii.gz"]
-    assert [file.resumed for file in result.files] == [True, False, False]
-    assert [file.mask.name for file in result.files] == [
-        "a.seg.nii.gz",
-        "b.seg.nii.gz",
-        "c.seg.nii.gz",
-    ]
-    after = contents(out)
-    assert {name: after[name] for name in before if name != "volumes.csv"} == {
-        name: before[name] for name in before if name != "volumes.csv"
-    }
-    lines = after["volumes.csv"].decode().splitlines()
-    assert lines[:3] == before["volumes.csv"].decode().splitlines()
-    assert len(lines) == 4
-    # All done: nothing is computed, and nothing changes.
-    segment_files(make_segmenter(), [scans], out=out, resume=True)
-    assert len(segmented) == 2
-    assert contents(out) == after
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
-) -> None:
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
-
-    def stop(_: Path, number: int, __: int) -> None:
-        if number == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        segment_files(make_segmenter(), [scans], out=out, on_case=stop)
-    assert sorted(contents(out)) == ["a.png", "a.seg.nii.gz", "volumes.csv"]
-    segment_files(make_segmenter(), [scans], out=out, resume=True)
-    segment_files(make_segmenter(), [scans], out=fresh)
-    assert contents(out) == contents(fresh)
-
-
-def test_resuming_with_another_model_is_refused(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
-) -> None:
-    out = tmp_path / "out"
-    segment_files(make_segmenter(), [scans], out=out)
-    other = make_segmenter(LabelScheme(names=("background", "spleen"), values=(0, 1)))
-    with pytest.raises(DataError, match=r"another model.*liver, tumour.*spleen.*--out"):
-        segment_files(other, [scans], out=out, resume=True)
-
-
-def test_the_mask_of_another_input_is_not_replaced(
-    scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
-) -> None:
-    out = tmp_path / "out"
-    segment_files(make_segmenter(), [scans / "a.nii.gz"], out=out)
-    write(tmp_path / "others" / "a.nii.gz")
-    for resume in (False, True):
-        with pytest.raises(DataError, match=r"mask of .*scans.*replaced by.*others"):
-            segment_files(
-                make_segmenter(),
-                [tmp_path / "others"],
-                out=out,
-                resume=resume,
-                overwrite=not resume,
-            )
-
-
 def test_an_output_folder_that_cannot_be_written_is_told_beforehand(
     scans: Path, tmp_path: Path, make_segmenter: MakeSegmenter
 ) -> None:
@@ -367,47 +213,21 @@ def test_an_output_folder_that_cannot_be_written_is_told_beforehand(
     assert windows == []
 
 
-@pytest.mark.parametrize("victim", ["a.seg.nii.gz", "a.png", "volumes.csv"])
-def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
-    victim: str,
-    scans: Path,
-    tmp_path: Path,
-    make_segmenter: MakeSegmenter,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    out = tmp_path / "out"
-    replace = Path.replace
-
-    def full(self: Path, target: Path) -> Path:
-        if target.name == victim:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
-        with pytest.raises(DataError, match=rf"{victim} could not be written: No space left"):
-            segment_files(make_segmenter(), [scans], out=out)
-    assert victim not in contents(out)
-    assert not [name for name in contents(out) if name.startswith(".")]
-    # With space again, the run goes on and ends as if nothing had been.
-    segment_files(make_segmenter(), [scans], out=out, resume=True)
-    segment_files(make_segmenter(), [scans], out=tmp_path / "fresh")
-    assert contents(out) == contents(tmp_path / "fresh")
-
-
 def test_names_that_are_too_long_are_told_beforehand(
-    tmp_path: Path, make_segmenter: MakeSegmenter
+    tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities, write_scan: WriteScan
 ) -> None:
     name = "ä" * 118
-    write(tmp_path / "scans" / f"{name}.nii")
+    write_scan(tmp_path / "scans" / f"{name}.nii", intensities())
     with pytest.raises(DataError, match=r"bytes too long.*shorter name"):
         segment_files(make_segmenter(), [tmp_path / "scans"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_long_paths_and_names_of_any_script(tmp_path: Path, make_segmenter: MakeSegmenter) -> None:
+def test_long_paths_and_names_of_any_script(
+    tmp_path: Path, make_segmenter: MakeSegmenter, intensities: Intensities, write_scan: WriteScan
+) -> None:
     folder = tmp_path / ("лёгкое" * 10) / ("肝臓" * 20) / "Müller, Jürgen [2]"
-    path = write(folder / "скан №1.nii.gz", intensities(1))
+    path = write_scan(folder / "скан №1.nii.gz", intensities(1))
     out = tmp_path / ("ø" * 100)
     result = segment_files(make_segmenter(), [folder], out=out)
     assert result.failures == {}
@@ -417,12 +237,16 @@ def test_long_paths_and_names_of_any_script(tmp_path: Path, make_segmenter: Make
 
 
 def test_a_dicom_series_gets_a_mask_and_a_dicom_object(
-    tmp_path: Path, make_segmenter: MakeSegmenter, write_dicom_series: WriteSeries
+    tmp_path: Path,
+    make_segmenter: MakeSegmenter,
+    write_dicom_series: WriteSeries,
+    intensities: Intensities,
+    write_scan: WriteScan,
 ) -> None:
     pydicom = pytest.importorskip("pydicom")
     pytest.importorskip("highdicom")
     values = write_dicom_series(tmp_path / "scans" / "ct")
-    write(tmp_path / "scans" / "a.nii.gz")
+    write_scan(tmp_path / "scans" / "a.nii.gz", intensities())
     contract = Preprocessing(unit="HU", intensity="window", window=(-1000, 1000), std=0.5)
     out = tmp_path / "out"
     result = segment_files(
@@ -453,9 +277,13 @@ def test_a_dicom_series_gets_a_mask_and_a_dicom_object(
 
 
 def test_dicom_objects_of_other_inputs_and_among_slices_are_refused(
-    tmp_path: Path, make_segmenter: MakeSegmenter, write_dicom_series: WriteSeries
+    tmp_path: Path,
+    make_segmenter: MakeSegmenter,
+    write_dicom_series: WriteSeries,
+    intensities: Intensities,
+    write_scan: WriteScan,
 ) -> None:
-    write(tmp_path / "a.nii.gz")
+    write_scan(tmp_path / "a.nii.gz", intensities())
     with pytest.raises(ConfigError, match=r"no input is one.*--dicom-seg"):
         segment_files(
             make_segmenter(), [tmp_path / "a.nii.gz"], out=tmp_path / "out", dicom_seg=True
