@@ -16,7 +16,8 @@ from hypothesis import settings
 from PIL import Image
 
 from voxlift.cli import main
-from voxlift.config import FinetuneConfig, PretrainConfig, SegmentConfig
+from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
+from voxlift.data.deeplesion_phantoms import write_deeplesion_like
 from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_set
 from voxlift.data.volumes import Volume, write_volume
 from voxlift.experiment import finetune, pretrain
@@ -25,6 +26,11 @@ from voxlift.training.run import Run
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("voxlift", deadline=None)
 settings.load_profile("voxlift")
+
+# Workers that compute with as many threads as there are cores each would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 @pytest.fixture
@@ -187,6 +193,42 @@ def small_segmentation(
 def segmented(small_segmentation: SegmentConfig) -> Run:
     """The run of `small_segmentation`; not to be changed."""
     return finetune(small_segmentation)
+
+
+@pytest.fixture(scope="session")
+def lesion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write simulated scans in the layout of DeepLesion: a dozen key slices of six patients."""
+    folder = tmp_path_factory.mktemp("lesions") / "DeepLesion"
+    return write_deeplesion_like(
+        folder, num_patients=6, seed=1, size=64, reach_mm=5.0, intervals_mm=(2.5,)
+    )
+
+
+@pytest.fixture(scope="session")
+def small_detection(lesion_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectConfig:
+    """Six steps on the lesions, by a network of width 4 from scratch that sees five slices."""
+    return DetectConfig.model_validate(
+        {
+            "data": str(lesion_folder),
+            "out": tmp_path_factory.mktemp("detected") / "run",
+            "seed": 5,
+            "steps": 6,
+            "val_steps": 3,
+            "batch_size": 2,
+            "network": {"backbone": "resnet10", "width": 4, "stem": 3},
+            "slices": {"num_slices": 5, "image_size": 64},
+            "detector": {"fpn_channels": 16, "head_width": 16, "box_samples": 32},
+            "augmentation": {"flip_x": 0.5, "flip_slices": 0.5},
+            "optimization": {"optimizer": "adamw", "lr": 0.002},
+            "machine": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def detected(small_detection: DetectConfig) -> Run:
+    """The run of `small_detection`; not to be changed."""
+    return finetune(small_detection)
 
 
 @pytest.fixture
