@@ -102,7 +102,9 @@ def convert_weights(
         return Conversion(out, target, _save(model, header, out, half=half))
     if target in ("torch", "medicalnet", "monai"):
         licence = f"licence: {header.licence or 'not stated'}"
-        return Conversion(out, target, f"{write_layout(model, out, layout=target)}\n{licence}")
+        noted = header if target != "medicalnet" else None
+        told = write_layout(model, out, layout=target, header=noted)
+        return Conversion(out, target, f"{told}\n{licence}")
     report = export_model(model, out, size_voxels=size_voxels, header=header)
     return Conversion(out, target, report.summary())
 

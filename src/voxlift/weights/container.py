@@ -45,9 +45,12 @@ class Container:
         path: The file.
         sha256: Of the whole file, in hexadecimal.
         tensors: By the names that the file gives them.
-        metadata: Texts that stand beside the tensors.
+        metadata: Texts that stand beside the tensors; of a pickled file those that torch keeps
+            beside a state dict.
         wrapper: Of a pickled file: the key under which it held the tensors; empty if flat.
         extras: Of a pickled file: what else it holds, such as an epoch or a plan.
+        modules: Of a pickled file: names of the network's modules, those without tensors too; none
+            if nothing is said of them.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class Container:
     metadata: dict[str, str] = field(default_factory=dict)
     wrapper: str = ""
     extras: dict[str, object] = field(default_factory=dict)
+    modules: frozenset[str] = frozenset()
 
 
 def read_container(path: str | Path, *, allow_code: bool = False) -> Container:
@@ -83,7 +87,13 @@ def read_container(path: str | Path, *, allow_code: bool = False) -> Container:
         if pickled:
             found = read_pickled(path, allow_code=allow_code)
             container = Container(
-                path, sha256, found.tensors, wrapper=found.wrapper, extras=found.extras
+                path,
+                sha256,
+                found.tensors,
+                metadata=found.texts,
+                wrapper=found.wrapper,
+                extras=found.extras,
+                modules=found.modules,
             )
         else:
             with safe_open(path, framework="pt", device="cpu") as file:

@@ -10,6 +10,7 @@ from voxlift.weights.foreign.gvsl import GvslFormat
 from voxlift.weights.foreign.kinetics import KineticsFormat
 from voxlift.weights.foreign.medicalnet import MedicalNetFormat
 from voxlift.weights.foreign.models_genesis import ModelsGenesisFormat
+from voxlift.weights.foreign.monai import MonaiFormat
 from voxlift.weights.foreign.mp3d import MP3DFormat
 from voxlift.weights.foreign.nnunet import NnunetFormat
 from voxlift.weights.foreign.planar import PLANAR_FORMATS, UndeclaredPlanarFormat
@@ -20,15 +21,18 @@ from voxlift.weights.foreign.swin_unetr import SwinUNETRFormat
 from voxlift.weights.foreign.torchvision_video import TorchvisionVideoFormat
 from voxlift.weights.foreign.voco import VocoFormat
 from voxlift.weights.own import VoxliftFormat
+from voxlift.weights.state_dict import StateDictFormat
 from voxlift.weights.translation import WeightFormat
 
 OWN = "voxlift"
 
 FORMATS: dict[str, WeightFormat] = {
     OWN: VoxliftFormat(),
+    "torch": StateDictFormat(),
     "cspr": CsprFormat(),
     "mp3d": MP3DFormat(),
     "medicalnet": MedicalNetFormat(),
+    "monai": MonaiFormat(),
     "kinetics": KineticsFormat(),
     "torchvision_video": TorchvisionVideoFormat(),
     "models_genesis": ModelsGenesisFormat(),
@@ -62,8 +66,8 @@ def recognise(container: Container) -> str:
         raise WeightsError(
             f"{container.path} could be of several formats: {', '.join(found)}. Say which, as in "
             f"{found[0]}:{container.path}; what is declared decides strides, preprocessing and "
-            "licence. If it is of none of them, such as a ResNet of MONAI, load it into a network "
-            "of ours yourself, check the result, and write that with voxlift.save_weights(...)."
+            "licence. If it is of none of them, load it into a network of ours yourself, check the "
+            "result, and write that with voxlift.save_weights(...)."
         )
     raise WeightsError(
         f"{container.path} is of an unknown layout: it has no Voxlift header, and its tensors are "

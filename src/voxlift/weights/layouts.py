@@ -4,6 +4,7 @@ Names alone do not carry a function: strides belong to the code that reads them.
 what has to be built around its tensors, or refuses where nothing computes the same.
 """
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +16,21 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.files import write_aside
 from voxlift.core.geometry import ALL, ONES, Geometry, geometry_name, named_geometry
 from voxlift.weights.container import check_numbers
+from voxlift.weights.foreign.monai import OUR_HEADER
 from voxlift.weights.foreign.names import split_prefix
+from voxlift.weights.foreign.resnet_file import ACTIVATION
 from voxlift.weights.foreign.resnet_names import rename_norms
 from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
+from voxlift.weights.header import HEADER_KEY, WeightHeader
 from voxlift.weights.match import BATCH_COUNTER
+from voxlift.weights.save import describe_target
 from voxlift.weights.target import Target, find_target
+from voxlift.weights.unwrap import NOTES
 
 Layout = Literal["torch", "medicalnet", "monai"]
 SUFFIXES = (".pt", ".pth")
 MONAI_CLASS = "monai.networks.nets.ResNet"
+DESCRIBED = ("preprocessing", "head", "provenance", "licence", "citation")
 MONAI_STRIDES = (ONES, ALL, ALL, ALL)
 FITTING = "'volume', 'unet' and 'small' are such geometries."
 
@@ -34,11 +41,13 @@ def write_layout(
     *,
     layout: Layout = "torch",
     geometry: str | Geometry | None = None,
+    header: WeightHeader | None = None,
 ) -> str:
     """Write a network as a file of `torch.save`, under its own or other names.
 
     The file holds plain tensors and is read with `torch.load(path, weights_only=True)`. It appears
-    in one step; one that stands there already is replaced.
+    in one step; one that stands there already is replaced. What a file of `torch` or `monai` says
+    of itself stands where torch keeps its own notes beside a state dict, in the way of nobody.
 
     Args:
         model: A backbone, or a model with a `.backbone`.
@@ -46,6 +55,8 @@ def write_layout(
         layout: `torch` keeps our names and the head; `medicalnet` and `monai` take the backbone
             under the names of those projects.
         geometry: Of `monai`: the strides under which the network will be used; None takes its own.
+        header: Of `torch` and `monai`: what else is known of the network; architecture and geometry
+            are the network's own.
 
     Returns:
         How to read the file, in a few lines.
@@ -67,15 +78,25 @@ def write_layout(
         raise WeightsError(
             f"The layout {layout!r} holds no strides; give geometry with layout='monai' only."
         )
+    if header is not None and layout == "medicalnet":
+        raise WeightsError(
+            "The layout 'medicalnet' holds tensors alone; give header with other layouts only."
+        )
     content: dict[str, Any]
     if layout == "torch":
-        content = _plain(find_target(model).state)
+        target = find_target(model)
+        text = _description(target, header)
+        content = _with_notes(_plain(target.state), {"": {HEADER_KEY: text}})
         told = f"state = torch.load({path.name!r}, weights_only=True)"
     elif layout == "medicalnet":
         content = to_medicalnet(model)
         told = _medicalnet_advice(find_target(model), path)
     else:
-        content, arguments = to_monai(model, geometry)
+        state, arguments = to_monai(model, geometry)
+        steps = None if geometry is None else named_geometry(geometry)
+        text = _description(find_target(model), header, geometry=steps)
+        # By the name of its activation MONAI's network is told from others.
+        content = _with_notes(state, {"": {OUR_HEADER: text}, ACTIVATION: {}})
         told = (
             f"network = {monai_call(arguments)}\n"
             f"network.load_state_dict(torch.load({path.name!r}, weights_only=True))"
@@ -213,6 +234,28 @@ def _foreign_state(target: Target) -> dict[str, Tensor]:
             f"expected {wanted.get(odd)}. Write the layout 'torch'."
         )
     return _plain(rename_norms(state, "norm", "bn"))
+
+
+def _description(
+    target: Target, header: WeightHeader | None, *, geometry: Geometry | None = None
+) -> str:
+    """Write down what a network is, so that its file is read back as what it was."""
+    known = {}
+    if header is not None:
+        known = {name: getattr(header, name) for name in DESCRIBED}
+    described = describe_target(target, **known)
+    if geometry is not None:
+        described = described.model_copy(update={"geometry": geometry})
+    return described.to_json()
+
+
+def _with_notes(
+    state: dict[str, Tensor], notes: dict[str, dict[str, str]]
+) -> OrderedDict[str, Tensor]:
+    """Put notes on modules, by their names, where torch keeps its own."""
+    noted = OrderedDict(state)
+    vars(noted)[NOTES] = OrderedDict(notes)
+    return noted
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +59,7 @@ def read_pickled(path: Path, *, allow_code: bool = False) -> Unwrapped:
     tensors = {
         name: _plain_tensor(name, tensor, num_bytes, path) for name, tensor in found.tensors.items()
     }
-    return Unwrapped(tensors, found.wrapper, found.extras)
+    return replace(found, tensors=tensors)
 
 
 def _read_safely(stream: BinaryIO, path: Path) -> object:

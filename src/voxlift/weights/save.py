@@ -10,7 +10,7 @@ from torch import nn
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.file import write_weight_file
 from voxlift.weights.header import HeadDescription, WeightHeader
-from voxlift.weights.target import StartTerms, find_target, start_terms
+from voxlift.weights.target import StartTerms, Target, find_target, start_terms
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,37 @@ def save_weights(
         DataError: If the file cannot be written.
     """
     target = find_target(model)
+    header = describe_target(
+        target,
+        preprocessing=preprocessing,
+        head=head,
+        provenance=provenance,
+        licence=licence,
+        citation=citation,
+    )
+    path = Path(path)
+    write_weight_file(path, target.state, header, half=half)
+    logger.info("Saved %d tensors to %s", len(target.state), path)
+    return path
+
+
+def describe_target(
+    target: Target,
+    *,
+    preprocessing: Preprocessing | None = None,
+    head: HeadDescription | None = None,
+    provenance: Mapping[str, JsonValue] | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+) -> WeightHeader:
+    """Write down what a file of a network says of it; the arguments are those of `save_weights`."""
     start = start_terms(target.backbone)
     told = dict(provenance or {})
     if start is not None:
         told.setdefault("start_sha256", start.sha256)
         licence = licence or _inherited(start)
         citation = citation or start.citation
-    header = WeightHeader(
+    return WeightHeader(
         architecture=target.architecture,
         geometry=target.geometry,
         preprocessing=preprocessing,
@@ -67,10 +91,6 @@ def save_weights(
         licence=licence,
         citation=citation,
     )
-    path = Path(path)
-    write_weight_file(path, target.state, header, half=half)
-    logger.info("Saved %d tensors to %s", len(target.state), path)
-    return path
 
 
 def _inherited(start: StartTerms) -> str | None:

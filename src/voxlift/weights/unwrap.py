@@ -1,6 +1,7 @@
 """Find the tensors in what a checkpoint holds."""
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -24,6 +25,9 @@ MAX_NESTED = 4
 OTHER_NETWORK = "a dictionary of tensors, not read"
 """How the description of a network begins that stands beside the chosen one."""
 
+NOTES = "_metadata"
+"""The attribute of a state dict that torch itself writes and reads."""
+
 Entries = dict[object, object]
 
 
@@ -35,11 +39,16 @@ class Unwrapped:
         tensors: By the names that the file gives them.
         wrapper: The key that they were under, `outer.inner` if nested, empty if there was none.
         extras: Everything else, as plain numbers, texts, lists and dictionaries.
+        modules: Names of the network's modules, those without tensors too, as torch notes them
+            beside a state dict; none if it was copied into another dictionary.
+        texts: What else is noted beside the state dict of the whole network.
     """
 
     tensors: dict[str, Tensor]
     wrapper: str
     extras: dict[str, object]
+    modules: frozenset[str] = frozenset()
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def unwrap(content: object, *, path: Path) -> Unwrapped:
@@ -51,31 +60,44 @@ def unwrap(content: object, *, path: Path) -> Unwrapped:
     plain = PlainCopy()
     keys: list[str] = []
     extras: dict[str, object] = {}
-    level = entries(content)
+    value, level = content, entries(content)
     while len(keys) < MAX_NESTED:
         key = next((key for key in WRAPPERS if _holds_tensors(level.get(key))), None)
         if key is None:
             break
-        for other, value in level.items():
+        for other, beside in level.items():
             if other != key:
-                _add(extras, other, _describe(other, value, key, plain))
+                _add(extras, other, _describe(other, beside, key, plain))
         keys.append(key)
-        level = entries(level[key])
+        value = level[key]
+        level = entries(value)
     if not _is_flat(level):
         raise WeightsError(_not_found(path, content))
     tensors: dict[str, Tensor] = {}
-    for name, value in level.items():
-        if isinstance(name, str) and isinstance(value, Tensor):
-            tensors[name] = value
+    for name, item in level.items():
+        if isinstance(name, str) and isinstance(item, Tensor):
+            tensors[name] = item
         else:
-            _add(extras, name, plain.of(value))
-    return Unwrapped(tensors, ".".join(keys), extras)
+            _add(extras, name, plain.of(item))
+    notes = _notes(value)
+    modules = frozenset(name for name in notes if isinstance(name, str) and name)
+    return Unwrapped(tensors, ".".join(keys), extras, modules, _texts(notes.get("")))
 
 
 def entries(value: object) -> Entries:
     """Copy a dictionary of any class as an ordinary one; anything else gives an empty one."""
     # A pickle can give a dictionary attributes that hide its methods.
     return dict(dict.items(value)) if isinstance(value, dict) else {}
+
+
+def _notes(value: object) -> Entries:
+    """Take what torch keeps beside a state dict: an entry for each module of the network."""
+    return entries(vars(value).get(NOTES)) if isinstance(value, OrderedDict) else {}
+
+
+def _texts(notes: object) -> dict[str, str]:
+    pairs = entries(notes).items()
+    return {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str)}
 
 
 def _holds_tensors(value: object, depth: int = 1) -> bool:

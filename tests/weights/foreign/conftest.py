@@ -1,6 +1,6 @@
 """ResNets for volumes as other projects build and name them, written anew from descriptions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,11 @@ def make_container() -> Callable[..., Container]:
         wrapper: str = "state_dict",
         extras: Mapping[str, object] | None = None,
         sha256: str = "0" * 64,
+        modules: Iterable[str] = (),
     ) -> Container:
         tensors = {prefix + name: tensor for name, tensor in state.items()}
         path = Path("weights.pth")
-        return Container(path, sha256, tensors, {}, wrapper, dict(extras or {}))
+        return Container(path, sha256, tensors, {}, wrapper, dict(extras or {}), frozenset(modules))
 
     return make
 

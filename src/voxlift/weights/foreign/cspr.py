@@ -36,7 +36,7 @@ class CsprFormat:
     def recognises(self, container: Container) -> bool:
         """Look for a 3D ResNet with the marks of mmcv, or one that could be anybody's."""
         file = open_resnet(container)
-        if file is None:
+        if file is None or file.is_of_monai:
             return False
         if is_marked(file, container):
             return True

@@ -34,7 +34,7 @@ class KineticsFormat:
     def recognises(self, container: Container) -> bool:
         """Look for a 3D ResNet of three channels, or of one with a classifier."""
         file = open_resnet(container)
-        if file is None or is_marked(file, container):
+        if file is None or file.is_of_monai or is_marked(file, container):
             return False
         return file.in_channels == 3 or (file.in_channels == 1 and file.has_fc)
 

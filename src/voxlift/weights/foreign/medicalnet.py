@@ -30,7 +30,9 @@ class MedicalNetFormat:
     def recognises(self, container: Container) -> bool:
         """Look for a 3D ResNet of one channel and batch norm, without marks of others."""
         file = open_resnet(container)
-        return file is not None and file.in_channels == 1 and not is_marked(file, container)
+        if file is None or file.is_of_monai:
+            return False
+        return file.in_channels == 1 and not is_marked(file, container)
 
     def translate(self, container: Container) -> Translation:
         """Rename the norms; leave the head of the segmenter."""

@@ -87,8 +87,7 @@ class PlanarFormat:
                 "before it strides (anti-aliasing) and has the tensors of a plain ResNet. Voxlift "
                 f"has no such network. {REMEDY}"
             )
-        prefix = file.chain + ("backbone." if file.in_backbone else "")
-        called = {name: prefix + name for name in file.tensors}
+        called = {name: file.prefix + name for name in file.tensors}
         try:
             planar, tensors = read_resnet(file.tensors, where=where, ndim=2, called=called)
         except WeightsError as error:

@@ -15,6 +15,10 @@ HEADS = ("fc.", "head.", "conv_seg.")
 
 DETECTOR = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.", "bbox_roi_extractor.")
 SEGMENTER = ("decode_head.", "auxiliary_head.", "conv_seg.")
+PROJECTION_BIAS = "downsample.0.bias"
+ACTIVATION = "act"
+"""What MONAI alone has: a bias in the projections of shortcuts, and this name of a module."""
+
 BESIDE_BACKBONE = (*DETECTOR, "head.fc.", "decode_head.", "auxiliary_head.")
 """Parts that networks of mmcv's projects have beside their `backbone.`."""
 
@@ -29,6 +33,7 @@ class ResNetFile:
         chain: Prefixes of the wrappers around the whole network, such as `module.`.
         in_backbone: Whether the network stood under `backbone.`, beside other parts.
         has_fc: Whether a classifier `fc` stands beside it.
+        modules: Names of the backbone's modules; none if the file does not tell.
     """
 
     tensors: dict[str, Tensor]
@@ -36,11 +41,24 @@ class ResNetFile:
     chain: str
     in_backbone: bool
     has_fc: bool
+    modules: frozenset[str] = frozenset()
 
     @property
     def in_channels(self) -> int:
         """Channels of the input."""
         return self.tensors["conv1.weight"].shape[1]
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of the backbone's tensors in the file."""
+        return self.chain + (BACKBONE if self.in_backbone else "")
+
+    @property
+    def is_of_monai(self) -> bool | None:
+        """Whether the network is one of MONAI's; None if nothing tells."""
+        if any(name.endswith(PROJECTION_BIAS) for name in self.tensors):
+            return True
+        return ACTIVATION in self.modules if self.modules else None
 
     @property
     def is_parallel(self) -> bool:
@@ -73,7 +91,16 @@ def open_resnet(container: Container, *, ndim: int = 3) -> ResNetFile | None:
         return None
     ignored = {chain + name: _reason(name, tensor) for name, tensor in others.items()}
     ignored |= training_state(container.extras)
-    return ResNetFile(backbone, ignored, chain, in_backbone, has_fc="fc.weight" in others)
+    prefix = chain + (BACKBONE if in_backbone else "")
+    modules = (name.removeprefix(prefix) for name in container.modules if name.startswith(prefix))
+    return ResNetFile(
+        backbone,
+        ignored,
+        chain,
+        in_backbone,
+        has_fc="fc.weight" in others,
+        modules=frozenset(modules),
+    )
 
 
 def _reason(name: str, tensor: Tensor) -> str:
