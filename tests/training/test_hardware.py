@@ -7,6 +7,7 @@ from torch import nn
 
 from voxlift.config import MachineConfig
 from voxlift.core.errors import ConfigError
+from voxlift.nets.factory import create_backbone
 from voxlift.training import hardware
 from voxlift.training.hardware import (
     autocast,
@@ -110,3 +111,12 @@ def test_compile_is_off_without_a_compiler(
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     compile_backbone(task)
     assert compiled == [task.model.backbone]
+
+
+def test_a_backbone_that_recomputes_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    task = nn.Module()
+    task.model = nn.Module()
+    task.model.backbone = create_backbone("resnet10", width=4, stem=3, checkpointing=True)
+    with pytest.raises(ConfigError, match=r"--compile and --checkpointing exclude .* Leave one"):
+        compile_backbone(task)

@@ -106,11 +106,17 @@ def compile_backbone(task: nn.Module) -> None:
     """Compile the backbone of a task in place, where there is a C++ compiler; says so once.
 
     Raises:
-        ConfigError: If the task has no backbone to compile.
+        ConfigError: If the task has no backbone to compile, or one that recomputes activations.
     """
     backbone = getattr(getattr(task, "model", None), "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise ConfigError("--compile works for models with a backbone only; leave it out.")
+    if getattr(backbone, "checkpointing", False):
+        # The compiler cannot follow what keeps batch norm from counting a batch twice.
+        raise ConfigError(
+            "--compile and --checkpointing exclude each other: torch.compile cannot trace the "
+            "recomputation of activations. Leave one of them out."
+        )
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++", "cl")):
         _say_once("torch.compile is off: there is no C++ compiler here.")
         return
