@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from voxlift.core.files import write_text
 from voxlift.data.detection_cases import DetectionCase, DetectionCases
+from voxlift.figures.detections import MOST_FOUND, plot_detections
+from voxlift.figures.froc import plot_froc
 from voxlift.inference.detection import (
     Autocast,
     CaseBoxes,
@@ -19,15 +22,24 @@ from voxlift.inference.detection import (
     detect_cases,
     the_detector,
 )
+from voxlift.inference.detection_examples import choose_examples, picture_of
+from voxlift.inference.detection_tables import lesions_csv, predictions_csv
+from voxlift.inference.froc_file import write_froc
+from voxlift.inference.judged_case import JudgedCase, judge_cases
 from voxlift.inference.lesion_facts import SizeMeasure, lesion_sizes_mm, lesion_types
 from voxlift.inference.saved_model import SavedModel
 from voxlift.metrics.box_matching import Matching
 from voxlift.metrics.detection import DetectionJudgement, DetectionMetrics, judge_detection
+from voxlift.metrics.froc_bootstrap import FrocCurve, bootstrap_froc
 
 logger = logging.getLogger(__name__)
 
 # Users get fewer boxes, but a curve needs those of low scores for its high rates.
 JUDGED_SCORE = 0.001
+# Pictures show the boxes that make about so many false positives an image.
+SHOWN_RATE = 1.0
+# Curves of more classes could not be told apart; beside them is that of all.
+MOST_CLASSES = 6
 
 
 class DetectionReport(BaseModel):
@@ -65,6 +77,11 @@ def judge_detector(
 ) -> DetectionReport:
     """Find boxes in cases, compare them with the true ones, and write the report.
 
+    `metrics.json`; `predictions.csv`, one row a detected box; `lesions.csv`, one row a true box;
+    `froc.json` and `findings.npz` (see `froc_file`); and in `figures/` the FROC curve and what was
+    found and missed. Images are named by their id; groups (patients) appear nowhere. Boxes are in
+    pixels of the stored images.
+
     All boxes from a score of 0.001 on are judged, as many as the detector gives in an image at
     most, for its own threshold would cut the FROC curve short.
 
@@ -99,11 +116,13 @@ def judge_detector(
     )
     chosen = [cases.cases[index] for index in indices]
     size_measure, sizes_mm = lesion_sizes_mm(chosen)
-    judged = judge_boxes(
+    types = lesion_types(chosen)
+    judgement = _judge(
         found,
         chosen,
-        class_names=cases.class_names,
+        cases.class_names,
         sizes_mm=sizes_mm,
+        types=types,
         matching=matching,
         seed=seed,
     )
@@ -112,31 +131,41 @@ def judge_detector(
         score_threshold=score_threshold,
         max_boxes=detector.max_boxes,
         size_measure=size_measure,
-        metrics=judged.metrics,
+        metrics=judgement.metrics,
     )
     write_text(folder / "metrics.json", json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
+    judged = judge_cases(found, chosen, sizes_mm=sizes_mm, types=types, matching=matching)
+    write_text(folder / "predictions.csv", predictions_csv(judged, cases.class_names))
+    write_text(folder / "lesions.csv", lesions_csv(judged, cases.class_names))
+    by_class = _class_curves(judgement, chosen, cases.class_names, seed=seed)
+    write_froc(folder, judgement, chosen, by_class=by_class)
+    name = "all classes" if len(cases.class_names) > 1 else cases.class_names[0]
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    plot_froc(
+        {name: judgement.curve} | {name: without_band(curve) for name, curve in by_class.items()},
+        folder / "figures" / "froc.png",
+    )
+    _draw_examples(
+        folder / "figures" / "detections.png",
+        judged,
+        model=model,
+        class_names=cases.class_names,
+        threshold=judgement.froc.threshold_at(SHOWN_RATE),
+    )
     return report
 
 
-def judge_boxes(
+def _judge(
     found: Sequence[CaseBoxes],
     cases: Sequence[DetectionCase],
-    *,
     class_names: Sequence[str],
+    *,
     sizes_mm: Sequence[npt.NDArray[np.float64]] | None,
+    types: Sequence[tuple[str | None, ...]] | None,
     matching: Matching,
     seed: int,
 ) -> DetectionJudgement:
-    """Compare boxes with the true ones, with intervals over patients.
-
-    Args:
-        found: What was found in each case.
-        cases: The cases.
-        class_names: What the labels stand for.
-        sizes_mm: Of each true box, if they are known.
-        matching: How the overlap that makes a hit is measured.
-        seed: Seed of the bootstrap.
-    """
+    """Measure, with intervals over patients."""
     return judge_detection(
         [each.boxes for each in found],
         [case.truth.boxes for case in cases],
@@ -146,7 +175,67 @@ def judge_boxes(
         truth_ignored=[case.truth.crowd for case in cases],
         groups=[case.group for case in cases],
         sizes_mm=sizes_mm,
-        types=lesion_types(cases),
+        types=types,
         matching=matching,
         seed=seed,
     )
+
+
+def _class_curves(
+    judgement: DetectionJudgement,
+    cases: Sequence[DetectionCase],
+    class_names: Sequence[str],
+    *,
+    seed: int,
+) -> dict[str, FrocCurve]:
+    """Compute the curve of each class that has lesions; of many, of those that have most."""
+    if len(class_names) < 2:
+        return {}
+    alone = {label: one for label, one in judgement.froc.by_label.items() if one.num_lesions}
+    frequent = sorted(alone, key=lambda label: -alone[label].num_lesions)[:MOST_CLASSES]
+    groups = [case.group for case in cases]
+    return {
+        class_names[label]: bootstrap_froc(alone[label], groups=groups, seed=seed)
+        for label in sorted(frequent)
+    }
+
+
+def without_band(curve: FrocCurve) -> FrocCurve:
+    """Give a curve whose band is not drawn, for many bands over each other tell nothing."""
+    nothing = np.full_like(curve.low, np.nan)
+    return replace(curve, low=nothing, high=nothing)
+
+
+def _draw_examples(
+    path: Path,
+    judged: Sequence[JudgedCase],
+    *,
+    model: SavedModel,
+    class_names: Sequence[str],
+    threshold: float,
+) -> None:
+    """Draw what was found and missed; nothing where there is neither a lesion nor a box."""
+    chosen = choose_examples(judged, threshold=threshold)
+    rows = {
+        name: [
+            picture_of(
+                example,
+                judged[example.number],
+                preprocessing=model.preprocessing,
+                class_names=class_names,
+                threshold=threshold,
+            )
+            for example in examples
+        ]
+        for name, examples in chosen.items()
+    }
+    if not any(rows.values()):
+        logger.warning("There is neither a lesion nor a detected box, so no image is drawn.")
+        return
+    note = "Only the box that an image is shown for is marked as found."
+    if np.isfinite(threshold):
+        note = (
+            f"Found boxes are shown from a score of {threshold:.3g} on, with which there is at\n"
+            f"most {SHOWN_RATE:g} false positive an image; no more than {MOST_FOUND} in a picture."
+        )
+    plot_detections(rows, path, note=note)
