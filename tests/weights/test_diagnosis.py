@@ -102,5 +102,28 @@ def test_the_likely_cause_is_named(fields: dict[str, object], cause: str) -> Non
 def test_a_file_of_which_nothing_fits_is_not_offered() -> None:
     text = refusal(report(coverage=0, missing={"a": "x"}, unused={"b": "x"}), min_coverage=0.9)
     assert text is not None
-    assert "start from scratch" in text
+    assert "start from scratch (--weights scratch; in Python, give no weights)" in text
     assert "skip=" not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"missing": {"a": "x"}}, "give --weights another start; parts of one are not left out"),
+        (
+            {"missing": {"a": "x"}, "architecture": {"width": "4 in the file, 8 in the model"}},
+            "leave out --backbone, --width, --stem and --norm, so that the network is the file's",
+        ),
+    ],
+)
+def test_there_is_advice_for_the_command_line_and_for_python(
+    fields: dict[str, object], advice: str
+) -> None:
+    text = refusal(report(exact=("b",), **fields), min_coverage=0.9)
+    assert text is not None
+    assert f"At the command line: {advice}" in text
+    assert "In Python, if that is meant: load_weights(..., skip=('a',)) leaves out what" in text
+    text = refusal(report(exact=("b",), coverage=0.5, **fields), min_coverage=0.9)
+    assert text is not None
+    both = "load_weights(..., skip=('a',), min_coverage=0.5) leaves out what does not fit and acc"
+    assert both in text

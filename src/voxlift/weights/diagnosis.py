@@ -50,13 +50,22 @@ def refusal(report: LoadReport, *, min_coverage: float) -> str | None:
     absent = [name for name, why in report.missing.items() if why == NOT_IN_FILE]
     lines += [f"  nearest: {line}" for line in nearest_names(absent, report.unused)]
     lines.append(f"Likely cause: {likely_cause(report)}")
-    lines.append(f"If that is meant, {_consent(report, min_coverage)}")
+    if report.coverage == 0:
+        lines.append(
+            "What to do: choose another start, or start from scratch (--weights scratch; in "
+            "Python, give no weights), for none of these would be used."
+        )
+    else:
+        lines.append(f"At the command line: {_other_start(report)}")
+        lines.append(
+            f"In Python, if that is meant: load_weights(..., {_consent(report, min_coverage)}"
+        )
     return "\n".join(lines)
 
 
 def likely_cause(report: LoadReport) -> str:
     """Name the likeliest reason for which weights do not fit, and what to do about it."""
-    shaping = {k: v for k, v in report.architecture.items() if k != "in_channels"}
+    shaping = _shaping(report)
     channels = report.architecture.get("in_channels")
     wrapper = _wrapper(report.unused)
     reasons = [*report.missing.values(), *report.unused.values()]
@@ -64,8 +73,7 @@ def likely_cause(report: LoadReport) -> str:
         differences = "; ".join(f"{name} is {how}" for name, how in shaping.items())
         return (
             f"the file was saved from another network ({differences}). Build the network that the "
-            "file describes (create_backbone(NAME, weights=FILE) takes it from there), or choose "
-            "another file."
+            "file describes, as create_backbone(weights=FILE) does, or choose another file."
         )
     if channels is not None and any("shape (" in why for why in report.missing.values()):
         return (
@@ -116,17 +124,31 @@ def _at_most(count: int, kind: str, lines: list[str]) -> list[str]:
     return shown + ([f"  {kind}: and more, for {more} other reasons"] if more > 0 else [])
 
 
+def _other_start(report: LoadReport) -> str:
+    """What can be done where nothing can be left out by name."""
+    if _shaping(report):
+        return (
+            "leave out --backbone, --width, --stem and --norm, so that the network is the file's; "
+            "or give --weights another start."
+        )
+    return "give --weights another start; parts of one are not left out there."
+
+
+def _shaping(report: LoadReport) -> dict[str, str]:
+    """Differences that change the shapes of more than the first layer."""
+    return {name: how for name, how in report.architecture.items() if name != "in_channels"}
+
+
 def _consent(report: LoadReport, min_coverage: float) -> str:
-    """How to load the weights all the same."""
-    if report.coverage == 0:
-        return "start from scratch: give no weights, for none of these would be used."
+    """How to load the weights all the same: the arguments, and what they do."""
     amiss = [*report.missing, *report.unused]
-    steps = []
+    arguments, effects = [], []
     if amiss:
         few = len(amiss) <= NAMES_TO_SKIP
         which = f"({', '.join(map(repr, amiss))},)" if few else "(NAMES OF MODULES OR TENSORS,)"
-        steps.append(f"leave out what does not fit by name: skip={which}")
+        arguments.append(f"skip={which}")
+        effects.append("leaves out what does not fit")
     if report.coverage < min_coverage:
-        share = int(report.coverage * 100) / 100
-        steps.append(f"accept the share that is left: min_coverage={share}")
-    return " and ".join(steps) + "."
+        arguments.append(f"min_coverage={int(report.coverage * 100) / 100}")
+        effects.append("accepts the share that is left")
+    return f"{', '.join(arguments)}) {' and '.join(effects)}."

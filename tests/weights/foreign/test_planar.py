@@ -280,6 +280,27 @@ def test_other_networks_are_refused(make: Any, message: str, tmp_path: Path) -> 
         read_weight_file(path, declared="i3d")
 
 
+@pytest.mark.parametrize("prefix", ["", "module.backbone."])
+def test_what_is_3d_already_is_told_so(prefix: str, tmp_path: Path) -> None:
+    # Its stems and blocks bear names that a ResNet-D has as well.
+    video = torchvision.models.video.r3d_18(weights=None)
+    ours = ResNet(Architecture(name="resnet10", width=4), named_geometry("pretrain"))
+    for network in (video, ours):
+        state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+        path = tmp_path / "r3d_18.pth"
+        torch.save(state, path)
+        with pytest.raises(WeightsError, match=r"is 3D already: .*Give it without acs:") as caught:
+            read_weight_file(path, declared="acs")
+        assert "ResNet-C" not in str(caught.value)
+
+
+def test_a_stem_of_three_is_told_below_a_prefix_too(tmp_path: Path) -> None:
+    state = {f"backbone.{name}": tensor for name, tensor in timm_tensors("resnet18d").items()}
+    torch.save({**state, "head.weight": torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"conv1\.0\.weight means a stem of three"):
+        read_weight_file(tmp_path / "a.pth", declared="i3d")
+
+
 def test_antialiased_networks_are_known_by_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "models--timm--resnetblur50.bt_in1k"
     folder.mkdir()

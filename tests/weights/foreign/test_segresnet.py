@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,58 @@ def test_a_wrong_tensor_is_refused(
 
 
 def test_other_files_are_not_recognised(make_container: Callable[..., Container]) -> None:
-    alone = {"convInit.conv.weight": torch.zeros(8, 1, 3, 3, 3)}
-    for state in (alone, {"conv1.weight": torch.zeros(8, 1, 3, 3, 3)}):
+    for name in ("conv1.weight", "down_layers.0.conv.weight", "decoder.convInit.conv.weight"):
+        state = {name: torch.zeros(8, 1, 3, 3, 3)}
         container = make_container(state)
         assert not KNOWN.recognises(container)
         with pytest.raises(WeightsError, match="holds no SegResNet"):
             KNOWN.translate(container)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    ("beginnings", "missing"),
+    [
+        (["convInit"], "convInit"),
+        (["down_layers.0"], "down_layers.0"),
+        (["down_layers.2"], "down_layers.2"),
+        (["down_layers.3"], "down_layers.3"),
+        (["down_layers.3", "down_layers.1"], "down_layers.1, {}down_layers.3"),
+        (["down_layers.1.0"], "down_layers.1.0"),
+        (["down_layers.3.2.conv2"], "down_layers.3.2.conv2"),
+        (["down_layers.2.1.norm1.bias"], "down_layers.2.1.norm1"),
+        (["down_layers", "up_"], "down_layers.0"),
+    ],
+)
+def test_a_part_of_one_is_told_from_a_whole(
+    make_container: Callable[..., Container], prefix: str, beginnings: list[str], missing: str
+) -> None:
+    whole = original().state_dict()
+    state = {name: t for name, t in whole.items() if not name.startswith(tuple(beginnings))}
+    container = make_container(state, prefix=prefix)
+    assert KNOWN.recognises(container)
+    told = re.escape(f"parts are missing: {prefix}{missing.format(prefix)}. It was cut short")
+    with pytest.raises(WeightsError, match=told):
+        KNOWN.translate(container)
+
+
+def test_many_missing_parts_are_not_all_listed(make_container: Callable[..., Container]) -> None:
+    state = {n: t for n, t in original().state_dict().items() if ".norm" not in n}
+    with pytest.raises(WeightsError, match=r"norm1, .* and 12 more\. It was"):
+        KNOWN.translate(make_container(state))
+    flat = {**original().state_dict(), "convInit.conv.weight": torch.ones(8)}
+    with pytest.raises(WeightsError, match="makes 8 channels of 0"):
+        KNOWN.translate(make_container(flat))
+
+
+def test_an_encoder_alone_is_whole(
+    make_container: Callable[..., Container],
+    translated: Callable[[Any, Container], WeightFile],
+) -> None:
+    state = original().state_dict()
+    kept = {name: t for name, t in state.items() if not name.startswith(("up_", "conv_final"))}
+    file = translated(KNOWN, make_container(kept))
+    assert load_weights(create_backbone(weights=file), file).coverage == 1
 
 
 def test_what_nobody_knows_makes_the_load_fail(

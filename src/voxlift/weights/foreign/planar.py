@@ -11,8 +11,8 @@ from voxlift.core.geometry import named_geometry
 from voxlift.core.inflation import MODES, Mode, describe_inflation, inflate
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.colours import Colour, describe_colours, grey_preprocessing
-from voxlift.weights.foreign.names import split_prefix
-from voxlift.weights.foreign.resnet_file import open_resnet
+from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
+from voxlift.weights.foreign.resnet_file import BACKBONE, open_resnet
 from voxlift.weights.foreign.resnet_names import read_resnet
 from voxlift.weights.foreign.resnet_shapes import DEPTHS, resnet_shapes
 from voxlift.weights.foreign.shapes import check_shapes
@@ -79,7 +79,7 @@ class PlanarFormat:
         where = str(container.path)
         file = open_resnet(container, ndim=2)
         if file is None:
-            raise WeightsError(_no_resnet(container))
+            raise WeightsError(_no_resnet(container, self.mode))
         named = ANTIALIASED.search(where)
         if named is not None:
             raise WeightsError(
@@ -190,13 +190,17 @@ PLANAR_FORMATS: dict[str, PlanarFormat] = {mode: PlanarFormat(mode) for mode in 
 """By the names with which a file is declared: `i3d:FILE`."""
 
 
-def _no_resnet(container: Container) -> str:
+def _no_resnet(container: Container, mode: Mode) -> str:
+    num_axes = [tensor.ndim - 2 for tensor in container.tensors.values()]
+    if num_axes.count(3) > num_axes.count(2):
+        return (
+            f"{container.path} is 3D already: {num_axes.count(3)} of its kernels have three "
+            f"spatial axes. Give it without {mode}: to load it as it is."
+        )
+    bare = strip_prefixes(container.tensors, WRAPPERS)[0]
+    names = {*bare, *split_prefix(bare, BACKBONE)[0]}
     found = next(
-        (
-            f"{name} means {what}"
-            for name, what in TELLTALES.items()
-            if any(known == name or known.endswith(f".{name}") for known in container.tensors)
-        ),
+        (f"{name} means {what}" for name, what in TELLTALES.items() if name in names),
         f"its tensors are {', '.join(list(container.tensors)[:5]) or 'none at all'} ...",
     )
     return (

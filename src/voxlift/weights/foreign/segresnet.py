@@ -1,5 +1,6 @@
 """SegResNet of MONAI: SuPreM's, pre-trained to segment organs, and any other."""
 
+import re
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,6 +17,14 @@ from voxlift.weights.translation import Translation
 
 FIRST = "convInit.conv.weight"
 LEVEL = "down_layers."
+BLOCK = re.compile(r"down_layers\.(?P<level>\d{1,2})\.(?P<block>\d{1,3})\.")
+UP = re.compile(r"up_(layers|samples)\.(?P<step>\d{1,2})\.")
+KERNEL = re.compile(
+    r"(?P<root>.*?)(convInit|down_layers\.\d{1,2}\.\d{1,3}\.conv[12])\.conv\.weight"
+)
+"""Kernels that tell a SegResNet, and what stands before them."""
+
+PARTS_SHOWN = 6
 USUAL_BLOCKS = (1, 2, 2, 4)
 DECODER = "decoder of the file's SegResNet, of which the encoder is used"
 LEFT_OUT = {
@@ -36,7 +45,7 @@ class SegResNetFormat:
     licence: str | None = f"of SuPreM's file: {LICENCE}"
 
     def recognises(self, container: Container) -> bool:
-        """Look for the first convolution and the first residual block."""
+        """Look for the first convolution or residual blocks, though others may be missing."""
         return _open_segresnet(container) is not None
 
     def translate(self, container: Container) -> Translation:
@@ -80,41 +89,40 @@ class _SegResNetFile:
 
 def _open_segresnet(container: Container) -> _SegResNetFile | None:
     for name, tensor in container.tensors.items():
-        root = name.removesuffix(FIRST)
-        if not name.endswith(FIRST) or tensor.ndim != 5 or not is_root(root):
+        found = KERNEL.fullmatch(name)
+        if found is None or tensor.ndim != 5 or not is_root(found["root"]):
             continue
+        root = found["root"]
         below, outside = {}, []
         for own_name, own in container.tensors.items():
             if own_name.startswith(root):
                 below[own_name.removeprefix(root)] = own
             else:
                 outside.append(own_name)
-        if f"{LEVEL}0.1.conv1.conv.weight" in below:
-            return _SegResNetFile(root, below, tuple(outside))
+        return _SegResNetFile(root, below, tuple(outside))
     return None
 
 
 def _segresnet(file: _SegResNetFile, *, where: str) -> Architecture:
     """Infer width, channels and blocks, and check every shape that follows from them."""
-    width, in_channels = file.tensors[FIRST].shape[:2]
+    blocks = _count_blocks(file.tensors)
+    missing = _missing_parts(file.tensors, blocks)
+    if missing:
+        more = len(missing) - PARTS_SHOWN
+        raise WeightsError(
+            f"{where} holds a SegResNet of which parts are missing: "
+            f"{', '.join(file.root + part for part in missing[:PARTS_SHOWN])}"
+            f"{f' and {more} more' if more > 0 else ''}. It was cut short or edited: fetch or save "
+            "it again, whole."
+        )
+    width, in_channels = (*file.tensors[FIRST].shape, 0, 0)[:2]
     if width % 8 or not width or not in_channels:
         raise WeightsError(
             f"{where}: {file.root}{FIRST} makes {width} channels of {in_channels}; group norm with "
             "8 groups needs a multiple of 8, of at least one. The file is of another network."
         )
-    blocks = _count_blocks(file.tensors)
-    shapes: dict[str, tuple[int, ...]] = {FIRST: (width, in_channels, 3, 3, 3)}
-    for level, count in enumerate(blocks):
-        channels = width * 2**level
-        if level:
-            shapes[f"{LEVEL}{level}.0.conv.weight"] = (channels, channels // 2, 3, 3, 3)
-        for block in range(1, count + 1):
-            for number in (1, 2):
-                name = f"{LEVEL}{level}.{block}"
-                shapes[f"{name}.conv{number}.conv.weight"] = (channels, channels, 3, 3, 3)
-                shapes[f"{name}.norm{number}.weight"] = (channels,)
-    for name, expected in shapes.items():
-        found = tuple(file.tensors[name].shape) if name in file.tensors else expected
+    for name, expected in _shapes(blocks, width, in_channels).items():
+        found = tuple(file.tensors[name].shape)
         if found != expected:
             raise WeightsError(
                 f"{where}: {file.root}{name} has the shape {found}; a SegResNet with {width} "
@@ -131,15 +139,50 @@ def _segresnet(file: _SegResNetFile, *, where: str) -> Architecture:
     )
 
 
+def _shapes(blocks: tuple[int, ...], width: int, in_channels: int) -> dict[str, tuple[int, ...]]:
+    """List the tensors of an encoder."""
+    shapes: dict[str, tuple[int, ...]] = {FIRST: (width, in_channels, 3, 3, 3)}
+    for level, count in enumerate(blocks):
+        channels = width * 2**level
+        if level:
+            shapes[f"{LEVEL}{level}.0.conv.weight"] = (channels, channels // 2, 3, 3, 3)
+        for block in range(1, count + 1):
+            for number in (1, 2):
+                name = f"{LEVEL}{level}.{block}"
+                shapes[f"{name}.conv{number}.conv.weight"] = (channels, channels, 3, 3, 3)
+                shapes[f"{name}.norm{number}.weight"] = (channels,)
+                shapes[f"{name}.norm{number}.bias"] = (channels,)
+    return shapes
+
+
 def _count_blocks(tensors: dict[str, Tensor]) -> tuple[int, ...]:
-    blocks: list[int] = []
-    while True:
-        count = 0
-        while f"{LEVEL}{len(blocks)}.{count + 1}.conv1.conv.weight" in tensors:
-            count += 1
-        if not count:
-            return tuple(blocks)
-        blocks.append(count)
+    """Count the blocks of each level as far as anything tells of them, the decoder too."""
+    blocks: dict[int, int] = {0: 1}
+    for name in tensors:
+        found = BLOCK.match(name)
+        if found is not None:
+            level, block = int(found["level"]), int(found["block"])
+            blocks[level] = max(blocks.get(level, 1), block)
+        found = UP.match(name)
+        if found is not None:
+            # As many steps lead up as lead down.
+            blocks.setdefault(int(found["step"]) + 1, 1)
+    return tuple(blocks.get(level, 1) for level in range(max(blocks) + 1))
+
+
+def _missing_parts(tensors: dict[str, Tensor], blocks: tuple[int, ...]) -> list[str]:
+    """Name the layers, or whole levels, that an encoder should have and the file has not."""
+    levels = {name.split(".")[1] for name in tensors if name.startswith(LEVEL)}
+    parts: dict[str, None] = {}
+    for name in _shapes(blocks, 1, 1):
+        level = name.split(".")[1]
+        if name in tensors:
+            continue
+        if name.startswith(LEVEL) and level not in levels:
+            parts[f"{LEVEL}{level}"] = None
+        else:
+            parts[name.rsplit(".", 2 if ".conv" in name else 1)[0]] = None
+    return list(parts)
 
 
 def _sorted_out(
