@@ -11,8 +11,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from voxlift.core.errors import ConfigError, DataError, WeightsError
 from voxlift.data.classification_cases import ClassificationCases
+from voxlift.nets.factory import create_backbone
 from voxlift.probing import ProbeOptions, ProbeResult, probe
 from voxlift.training.run import Run
+from voxlift.weights.save import save_weights
 
 FAST: dict[str, Any] = {"device": "cpu", "backbone": "resnet10", "width": 4, "stem": 3}
 NARROW = ProbeOptions(**FAST)
@@ -88,6 +90,52 @@ def test_every_start_has_two_scores(compared: ProbeResult, pretrained: Run) -> N
     assert compared.split == "test"
     assert set(compared.baselines) == {"mean_intensity"}
     assert any("scratch" in sentence or "could show" in sentence for sentence in compared.sentences)
+
+
+@pytest.fixture(scope="module")
+def mixed(pretrained: Run, tmp_path_factory: pytest.TempPathFactory) -> ProbeResult:
+    """A probe of starts of two widths; not to be changed."""
+    folder = tmp_path_factory.mktemp("mixed")
+    wide = save_weights(create_backbone("resnet10", width=8, stem=3), folder / "wide.safetensors")
+    return probe(
+        "noise",
+        cases=split_cases(),
+        out=folder / "run",
+        weights=(str(wide), "scratch", str(pretrained.model_path)),
+        options=ProbeOptions(device="cpu"),
+    )
+
+
+def test_starts_of_other_architectures_have_controls_of_their_own(
+    mixed: ProbeResult, pretrained: Run
+) -> None:
+    linear = [score for score in mixed.scores if score.method == "linear"]
+    wide, narrow = "scratch resnet10, width 8", "scratch resnet10, width 4"
+    assert [Path(score.start).stem for score in linear] == [wide, "wide", narrow, "model"]
+    assert [score.control for score in linear] == [None, wide, None, narrow]
+    assert [score.num_features for score in linear] == [64, 64, 32, 32]
+    rows = read_rows(mixed.folder / "predictions.csv")
+    for control, score in (linear[:2], linear[2:]):
+        truth = [r["label"] == "kind-1" for r in rows if r["start"] == score.start]
+        areas = [
+            roc_auc_score(
+                truth[: len(truth) // 2],
+                [
+                    float(r["p_kind-1"])
+                    for r in rows
+                    if (r["start"], r["method"]) == (each.start, "linear")
+                ],
+            )
+            for each in (score, control)
+        ]
+        assert score.gain is not None
+        assert score.gain.value == pytest.approx(areas[0] - areas[1], abs=1e-4)
+    table = read_rows(mixed.folder / "probe.csv")
+    assert [row["control"] for row in table[::2]] == ["", wide, "", narrow]
+    started = json.loads((mixed.folder / "probe.json").read_text(encoding="utf-8"))["starts"]
+    shapes = [each["architecture"] for each in started]
+    assert shapes[0] == shapes[1] != shapes[2] == shapes[3]
+    assert (mixed.folder / "figures" / "probe.png").is_file()
 
 
 def test_scores_follow_from_the_written_predictions(compared: ProbeResult) -> None:

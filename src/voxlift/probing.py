@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import Field, JsonValue, ValidationError
 
 from voxlift.config import FinetuneConfig, MachineConfig, NetworkConfig
-from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.prepared_volumes import PreparedVolumes
@@ -24,7 +23,6 @@ from voxlift.inference.embedding import (
     gather_on,
     make_start,
     read_start,
-    scratch_architecture,
 )
 from voxlift.inference.embedding_file import Embeddings, write_embeddings
 from voxlift.inference.feature_classifiers import (
@@ -35,6 +33,7 @@ from voxlift.inference.feature_classifiers import (
     classify_features,
     make_folds,
 )
+from voxlift.inference.probe_controls import Candidate, plan_candidates
 from voxlift.inference.probe_report import (
     SCRATCH,
     JudgedCases,
@@ -58,7 +57,7 @@ class ProbeOptions(FeatureOptions):
     Args:
         fractions: Shares of training, validation and test cases where the data has no splits.
         label_fraction: Share of the training labels that may be used, 0 to 1.
-        backbone: Network of `scratch`; None takes that of the first start that has a file.
+        backbone: Network of `scratch`; None takes those of the starts, one for each of them.
         width: Channels of its first stage, likewise.
         stem: Edge of its stem kernel in voxels (3, 5, 7), likewise.
         save_features: Write the features of each start as well (`features/NUMBER-NAME.npz`).
@@ -109,7 +108,8 @@ def probe(
     For each start a linear probe and k nearest neighbours learn from the training cases and are
     asked about the test cases. Splits, preprocessing and strides are those of `finetune` with the
     same data and seed; the validation cases are not used. `scratch`, a network of random weights,
-    is the control: features are worth something as far as they are better than random ones.
+    is the control: features are worth something as far as they are better than random ones. Starts
+    of different architectures or strides have a control each, of their own.
 
     Written are `probe.json`, `probe.csv`, `predictions.csv` and `figures/probe.png`, and, if asked,
     the features. No patient is named.
@@ -135,22 +135,20 @@ def probe(
     device = choose_device(MachineConfig(device=options.device))
     files = _read_starts(weights)
     question = _open_question(data, cases, options)
-    like = next((file.header.architecture for file in files.values() if file), None)
-    architecture = scratch_architecture(
-        like, backbone=options.backbone, width=options.width, stem=options.stem
+    candidates = plan_candidates(
+        files,
+        geometry=question.data.geometry,
+        proposed=options.geometry == "auto",
+        backbone=options.backbone,
+        width=options.width,
+        stem=options.stem,
     )
     answers = {}
-    for number, (name, file) in enumerate(files.items()):
+    for number, candidate in enumerate(candidates):
         if on_start is not None:
-            on_start(name, number, len(files))
-        answers[name] = _ask(
-            name,
-            file,
-            question,
-            options,
-            architecture=architecture,
-            device=device,
-            on_volume=on_volume,
+            on_start(candidate.name, number, len(candidates))
+        answers[candidate.name] = _ask(
+            candidate, question, options, device=device, on_volume=on_volume
         )
     verdicts = {name: answer.verdicts for name, answer in answers.items()}
     judged = question.judged_cases
@@ -158,6 +156,7 @@ def probe(
         verdicts,
         judged,
         num_features={name: answer.known.shape[1] for name, answer in answers.items()},
+        controls={each.name: each.control for each in candidates if each.control is not None},
         seed=options.seed,
     )
     baselines = question.baselines(options.seed)
@@ -308,12 +307,10 @@ def _open_question(
 
 
 def _ask(
-    name: str,
-    file: WeightFile | None,
+    candidate: Candidate,
     question: _Question,
     options: ProbeOptions,
     *,
-    architecture: Architecture,
     device: Device,
     on_volume: Progress | None,
 ) -> _Answer:
@@ -321,16 +318,16 @@ def _ask(
     known, asked = question.known, question.asked
     total, batch_size = len(known) + len(asked), options.batch_size
     start = make_start(
-        name,
-        file,
-        geometry=question.data.geometry,
-        proposed=options.geometry == "auto",
-        architecture=architecture,
+        candidate.name,
+        candidate.file,
+        geometry=candidate.geometry,
+        proposed=candidate.proposed,
+        architecture=candidate.architecture,
         seed=options.seed,
         device=device,
     )
-    logger.info("%s: %s", name, start.describe())
-    gathers = gathers_statistics(options, file, len(known))
+    logger.info("%s: %s", candidate.name, start.describe())
+    gathers = gathers_statistics(options, candidate.file, len(known))
     num_norms = gather_on(start, known, batch_size=batch_size) if gathers else 0
 
     def features_of(part: PreparedVolumes, before: int) -> Features:

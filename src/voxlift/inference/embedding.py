@@ -145,15 +145,10 @@ def make_start(
         ConfigError: If the backbone cannot step so.
         WeightsError: If the weights do not fit.
     """
-    notes: tuple[str, ...] = ()
     shape = file.header.architecture if file else architecture or DEFAULT_ARCHITECTURE
-    own = own_geometry(shape.name, file)
-    if proposed and own is not None:
-        geometry, note = own
-        notes = (note,)
+    geometry, notes = settle_geometry(shape, file, geometry=geometry, proposed=proposed)
+    for note in notes:
         logger.info("%s: %s", name, note)
-    if geometry is None:
-        geometry = file.header.geometry if file else backbone_class(shape).default_geometry(shape)
     # The process's own random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
@@ -165,6 +160,31 @@ def make_start(
         licence=file.header.licence if file else None,
         notes=notes,
     )
+
+
+def settle_geometry(
+    architecture: Architecture,
+    file: WeightFile | None,
+    *,
+    geometry: Geometry | None,
+    proposed: bool,
+) -> tuple[Geometry, tuple[str, ...]]:
+    """Choose the strides of a start, and say why they are others than those proposed.
+
+    Args:
+        architecture: Of the start.
+        file: Its weight file; None for random weights.
+        geometry: As in `make_start`.
+        proposed: As in `make_start`.
+    """
+    own = own_geometry(architecture.name, file) if proposed else None
+    if own is not None:
+        return own[0], (own[1],)
+    if geometry is not None:
+        return geometry, ()
+    if file is not None:
+        return file.header.geometry, ()
+    return backbone_class(architecture).default_geometry(architecture), ()
 
 
 def _build(

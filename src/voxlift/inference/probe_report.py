@@ -34,8 +34,9 @@ class ProbeScore(BaseModel):
         num_features: Length of the features.
         auroc: With an interval over patients; the mean over the classes if there are more than two.
         balanced_accuracy: Likewise.
-        gain: Difference of AUROC to the same classifier on scratch, paired by case; None for
-            scratch, or without it.
+        gain: Difference of AUROC to the same classifier on the start's control, paired by case;
+            None without one.
+        control: Name of the network of random weights that it was compared with; None without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class ProbeScore(BaseModel):
     auroc: Interval
     balanced_accuracy: Interval
     gain: Interval | None
+    control: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +74,16 @@ def score_verdicts(
     cases: JudgedCases,
     *,
     num_features: Mapping[str, int],
+    controls: Mapping[str, str],
     seed: int,
 ) -> tuple[ProbeScore, ...]:
-    """Judge the verdicts of all starts, and compare each with that on scratch.
+    """Judge the verdicts of all starts, and compare each with that on its control.
 
     Args:
         verdicts: By the name of the start; the same methods in the same order for each.
         cases: The cases.
         num_features: By the name of the start.
+        controls: By the name of the start, that of what it is compared with, if there is any.
         seed: Seed of the bootstrap.
     """
     scores = []
@@ -93,11 +97,11 @@ def score_verdicts(
                 threshold=verdict.threshold,
                 seed=seed,
             )
-            gain = None
-            if start != SCRATCH and SCRATCH in verdicts:
+            gain, control = None, controls.get(start)
+            if control is not None:
                 gain = auroc_difference(
                     verdict.probabilities,
-                    verdicts[SCRATCH][number].probabilities,
+                    verdicts[control][number].probabilities,
                     cases.labels,
                     groups=list(cases.groups),
                     seed=seed,
@@ -112,6 +116,7 @@ def score_verdicts(
                     auroc=metrics.auroc,
                     balanced_accuracy=metrics.balanced_accuracy,
                     gain=gain,
+                    control=control,
                 )
             )
     return tuple(scores)
@@ -153,15 +158,14 @@ def scores_csv(scores: Sequence[ProbeScore]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = ("auroc", "balanced_accuracy", "gain")
     bounds = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    writer.writerow(["start", "method", "setting", "num_features", *bounds])
+    writer.writerow(["start", "method", "setting", "num_features", *bounds, "control"])
     for score in scores:
         numbers: list[str] = []
         for found in (score.auroc, score.balanced_accuracy, score.gain):
             ends = (found.value, found.low, found.high) if found else (np.nan,) * 3
             numbers += ["" if np.isnan(number) else f"{number:.6f}" for number in ends]
-        writer.writerow(
-            [score.start, score.method, f"{score.setting:g}", score.num_features, *numbers]
-        )
+        about = [score.start, score.method, f"{score.setting:g}", score.num_features]
+        writer.writerow([*about, *numbers, score.control or ""])
     return text.getvalue()
 
 
