@@ -19,6 +19,7 @@ from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.detection_batches import detection_preprocessing
 from voxlift.data.detection_cases import Boxes, DetectionCase, DetectionCases, Slices, Unit
 from voxlift.inference.detection_report import DetectionReport, judge_detector
+from voxlift.inference.froc_file import load_froc
 from voxlift.inference.saved_model import SavedModel
 from voxlift.metrics.froc import froc
 from voxlift.nets.detection_head import Detection
@@ -333,6 +334,29 @@ def test_figures_are_drawn_and_nobody_is_named(tmp_path: Path) -> None:
     with np.load(tmp_path / "findings.npz", allow_pickle=False) as file:
         for name in file.files:
             assert "person" not in str(file[name])
+
+
+def test_of_many_classes_the_most_frequent_have_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    report = "voxlift.inference.detection_report"
+    monkeypatch.setattr(f"{report}.plot_froc", lambda curves, _: drawn.update(curves))
+    monkeypatch.setattr(f"{report}.plot_detections", lambda *_, **__: None)
+    names = tuple("abcdefghij")
+    # Of class 0 one box, of class 1 two, and so on; of the last none.
+    labels = np.repeat(np.arange(9), np.arange(1, 10))
+    truth = Boxes.of([[0, 0, 9, 9]] * len(labels), labels=labels)
+    first, *others = make_cases().cases
+    cases = DetectionCases((replace(first, truth=truth), *others), names, "the set")
+    judge(tmp_path, cases, make_model(class_names=names))
+    assert list(drawn) == ["all classes", *"defghi"]
+    # Many bands over each other tell nothing, but are written.
+    assert np.isfinite(drawn["all classes"].low).all()
+    assert np.isnan(drawn["f"].low).all()
+    written = load_froc(tmp_path)
+    assert list(written.by_class) == list("defghi")
+    assert np.isfinite(written.by_class["f"].low).all()
 
 
 @pytest.mark.parametrize("class_names", [("lesion",), ("cat", "dog")])

@@ -274,7 +274,7 @@ def _notes(result: FrocResult, *, num_groups: int) -> tuple[str, ...]:
     if reached < result.false_positives_per_image[-1]:
         notes.append(
             f"All boxes together make {reached:.3g} false positives an image: above that rate the "
-            "sensitivity stays as it is. A lower score threshold of the detector would show more."
+            "sensitivity stays as it is. Only more boxes of low scores would show more."
         )
     if num_groups < 2:
         notes.append("All images are of one patient: there are no intervals.")
