@@ -250,7 +250,7 @@ def _draw_block(
         rows, columns = (length * inches_per_mm for length in section.size_mm)
         box = (left / width, (top - rows) / height, columns / width, rows / height)
         axes = figure.add_axes(box)
-        _draw_section(axes, section, block.window, size_inches=(rows, columns))
+        draw_section(axes, section, block.window, size_inches=(rows, columns))
         figure.text(
             left / width,
             (top + 0.03) / height,
@@ -258,13 +258,21 @@ def _draw_block(
             fontsize=7.5,
         )
         if number == 0:
-            _draw_bar(axes, section, inches_per_mm=inches_per_mm)
+            draw_bar(axes, section, inches_per_mm=inches_per_mm)
         left += max(columns, LEAST_STEP_INCHES) + GAP_INCHES
 
 
-def _draw_section(
+def draw_section(
     axes: Axes, section: Section, window: Window, *, size_inches: tuple[float, float]
 ) -> None:
+    """Draw a plane with its outlines and the patient's sides, in millimetres.
+
+    Args:
+        axes: As high and wide as the view is.
+        section: The plane.
+        window: The values shown as black and as white.
+        size_inches: Height and width of the axes.
+    """
     rows, columns = section.picture.shape
     row_mm, column_mm = section.spacing_mm
     axes.imshow(
@@ -325,7 +333,7 @@ def _draw_outline(
     contours.set(path_effects=HALO)
 
 
-def _draw_bar(axes: Axes, section: Section, *, inches_per_mm: float) -> None:
+def draw_bar(axes: Axes, section: Section, *, inches_per_mm: float) -> None:
     """Draw a bar of a round length, at most a third of the width, into the lower left corner."""
     _, bottom, left, right = section.view_mm
     length_mm = round_length((right - left) / 3)
