@@ -9,6 +9,7 @@ import tyro
 from voxlift.arguments import (
     BenchCommand,
     ConvertCommand,
+    DetectCommand,
     EmbedCommand,
     EvaluateCommand,
     FinetuneCommand,
@@ -21,12 +22,14 @@ from voxlift.arguments import (
     QuickstartCommand,
 )
 from voxlift.cli.console import STYLE
+from voxlift.recipes.detection import detect_few
 from voxlift.recipes.pretraining import photographs
 from voxlift.recipes.transfer import classify_few
 
 COMMANDS: list[type[Any]] = [
     BenchCommand,
     ConvertCommand,
+    DetectCommand,
     EmbedCommand,
     EvaluateCommand,
     FinetuneCommand,
@@ -91,3 +94,19 @@ def test_inputs_are_as_many_as_there_are() -> None:
     assert command.inputs == ("a.nii.gz", "b", "c.mha")
     assert parse(InspectCommand).file is None
     assert parse(InspectCommand, "tiny").file == "tiny"
+
+
+def test_windows_of_ct_go_by_name_or_by_hounsfield_units() -> None:
+    default = DetectCommand(detect_few())
+    for words, window in (("lung", "lung"), ("-160 240", (-160.0, 240.0))):
+        command = parse(DetectCommand, "--window", *words.split(), default=default)
+        assert command.run.slices.window == window
+    assert parse(DetectCommand, default=default).run == detect_few()
+
+
+def test_options_of_a_detector() -> None:
+    words = "--head fcos --num-slices 5 --anchor-ratios 1 2 --image-sizes 96 128 --noisy ignore"
+    run = parse(DetectCommand, *words.split(), default=DetectCommand(detect_few())).run
+    assert (run.detector.head, run.detector.anchor_ratios) == ("fcos", (1.0, 2.0))
+    assert (run.slices.num_slices, run.augmentation.image_sizes) == (5, (96, 128))
+    assert run.noisy == "ignore"

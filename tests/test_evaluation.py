@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voxlift.config import FinetuneConfig, PretrainConfig
+from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig
 from voxlift.core.errors import ConfigError, DataError, WeightsError
-from voxlift.evaluation import evaluate, predict
-from voxlift.inference.volumes import Predictions
-from voxlift.nets.factory import create_backbone
+from voxlift.evaluation import evaluate
 from voxlift.training.run import Run
 from voxlift.weights.file import read_weight_file, write_weight_file
-from voxlift.weights.save import save_weights
 
 
 def manifest_with(path: Path, nodule_folder: Path, change: Any) -> Path:
@@ -154,43 +151,28 @@ def test_an_evaluation_is_never_written_over(
 def test_an_unfinished_run_cannot_be_asked(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="--resume"):
         evaluate(tmp_path, data="unread", out=tmp_path / "out")
-    with pytest.raises(WeightsError, match="--resume"):
-        predict(tmp_path, ["unread"], out=tmp_path / "out")
 
 
-def test_predict_answers_like_the_evaluation(
-    finetuned: Run, nodule_folder: Path, tmp_path: Path
+def test_a_detector_is_judged_as_at_the_end_of_its_run(
+    detected: Run, small_detection: DetectConfig, tmp_path: Path
 ) -> None:
-    done: list[Path] = []
-    result = predict(
-        finetuned.folder,
-        [nodule_folder / "volumes"],
-        out=tmp_path,
-        on_case=lambda path, *_: done.append(path),
-    )
-    assert isinstance(result, Predictions)
-    assert len(result.predictions) == len(done) == 30
-    assert not result.failures
-    by_name = {answer.path.name: answer for answer in result.predictions}
-    with (finetuned.folder / "predictions.csv").open(newline="") as file:
-        judged = list(csv.DictReader(file))
-    assert judged
-    for row in judged:
-        answer = by_name[Path(row["case"]).name]
-        assert answer.class_name == row["prediction"]
-        assert answer.probabilities[1] == pytest.approx(float(row["p_spiculated"]), abs=2e-5)
+    found = evaluate(detected.folder, data=small_detection.data, out=tmp_path, batch_size=2)
+    assert (found.task, found.split) == ("detect", "test")
+    for name in ("metrics.json", "predictions.csv", "lesions.csv", "froc.json"):
+        assert (tmp_path / name).read_bytes() == (detected.folder / name).read_bytes()
+    assert found.metrics["sensitivity"].value == detected.metrics["test/sensitivity"]
 
 
-def test_photographs_are_no_classifier_of_volumes(
-    pretrained: Run, nodule_folder: Path, tmp_path: Path
+def test_runs_of_detectors_are_drawn_over_each_other(
+    detected: Run, small_detection: DetectConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"trained on photographs.*voxlift finetune"):
-        predict(pretrained.folder, [nodule_folder], out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    evaluate(detected.folder, data=small_detection.data, out=tmp_path, compare=[detected.folder])
+    assert (tmp_path / "froc-comparison.png").is_file()
+    assert json.loads((tmp_path / "comparison.json").read_text())["differences"][0]["name"]
 
 
-def test_a_backbone_without_a_head_is_no_model(finetuned: Run, tmp_path: Path) -> None:
-    backbone = create_backbone("resnet10", weights=finetuned.model_path)
-    path = save_weights(backbone, tmp_path / "backbone.safetensors")
-    with pytest.raises(WeightsError, match="backbone alone"):
-        predict(path, [tmp_path], out=tmp_path / "out")
+def test_options_of_detectors_are_refused_for_others(
+    finetuned: Run, small_finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--images and --compare are for detectors"):
+        evaluate(finetuned.folder, data=small_finetuning.data, out=tmp_path / "x", compare=["y"])

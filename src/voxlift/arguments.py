@@ -8,7 +8,8 @@ import tyro
 
 from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.embedding import FeatureOptions
-from voxlift.evaluation import SegmentationOutput, Split
+from voxlift.evaluation import Split
+from voxlift.prediction import DetectionOutput, SegmentationOutput
 from voxlift.probing import ProbeOptions
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -109,6 +110,9 @@ class EvaluateCommand:
         data: Data of the kind that the model was trained on.
         out: Folder for the report.
         split: Cases to judge; `all` for data that the model has never seen.
+        images: Of a detector: folder of the images, where it is not beside the annotations.
+        compare: Of a detector: folders of evaluations or runs on the same images, whose FROC curves
+            are drawn over this one's.
         batch_size: Samples in a batch.
         device: Where the network runs; auto takes the fastest there is.
         skip_bad: List unreadable files and go on without them.
@@ -119,6 +123,8 @@ class EvaluateCommand:
     data: str
     out: Path = Path("runs/evaluation")
     split: Split = "test"
+    images: Path | None = None
+    compare: tuple[Path, ...] = ()
     batch_size: int = 32
     device: Device = "auto"
     skip_bad: Flag = False
@@ -127,17 +133,23 @@ class EvaluateCommand:
 
 @dataclass
 class PredictCommand:
-    """Let a saved model answer about volumes: classes to predictions.csv, or masks.
+    """Let a saved model answer about volumes: classes, masks, or candidates for lesions.
 
-    A segmenter writes a mask on the grid of each input (NAME.seg.nii.gz), a picture (NAME.png), and
-    volumes.csv. A broken volume is listed and does not stop the others; the exit code then is 1.
+    A classifier writes predictions.csv. A segmenter writes a mask on the grid of each input
+    (NAME.seg.nii.gz), a picture (NAME.png), and volumes.csv. A detector writes the candidates of
+    each input (NAME.candidates.json), a picture (NAME.candidates.png), and candidates.csv.
+    A broken volume is listed and does not stop the others; the exit code then is 1.
 
     Args:
         model: A weight file or a run folder (one with folds averages them).
         inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
         out: Folder for the answers.
         device: Where the network runs; auto takes the fastest there is.
+        resume: Pass over inputs whose outputs are all there (masks and candidates).
+        overwrite: Replace outputs that are there (masks and candidates).
+        series_uid: SeriesInstanceUID to read from DICOM folders that hold several series.
         segmentation: Of a segmenter.
+        detection: Of a detector.
         debug: Show tracebacks of errors.
     """
 
@@ -145,7 +157,11 @@ class PredictCommand:
     inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT ...")]
     out: Path = Path("runs/prediction")
     device: Device = "auto"
+    resume: Flag = False
+    overwrite: Flag = False
+    series_uid: str | None = None
     segmentation: SegmentationOutput = field(default_factory=SegmentationOutput)
+    detection: DetectionOutput = field(default_factory=DetectionOutput)
     debug: Flag = False
 
 

@@ -1,8 +1,8 @@
-"""Ask a trained model: judge it on labelled data, or let it answer about new volumes."""
+"""Judge a trained model on labelled data."""
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -17,53 +17,27 @@ from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.classification_source import open_classification
+from voxlift.data.detection_source import open_detection
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.image_batches import image_loader
 from voxlift.data.image_source import open_images
 from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.classification import predict_cases, write_report
-from voxlift.inference.saved_model import SavedModel, load_model
+from voxlift.inference.detection_report import judge_detector
+from voxlift.inference.froc_comparison import compare_runs
+from voxlift.inference.froc_file import load_froc
+from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions
-from voxlift.inference.segmentation_files import SegmentedFiles, segment_files
 from voxlift.inference.segmentation_report import check_labels, judge_segmenter
-from voxlift.inference.volumes import Predictions, predict_volumes
 from voxlift.lifting.image_to_volume import lift
 from voxlift.metrics.bootstrap import Interval
 from voxlift.tasks.pretrain import normalize
-from voxlift.training.hardware import Device, autocast, choose_device, prepare_memory_format
+from voxlift.training.answering import load_answering
+from voxlift.training.hardware import Device, autocast, choose_device
 
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test", "all"]
-
-
-class SegmentationOutput(SegmentOptions):
-    """How a segmenter is applied to files, and what it writes for each.
-
-    Args:
-        probabilities: Write the probability of each structure as well (`NAME.prob.nii.gz`).
-        dicom_seg: Write a DICOM SEG object as well for DICOM inputs (needs `voxlift[dicom]`).
-        own_format: Write masks in the format of their input instead of .nii.gz.
-        resume: Pass over inputs whose outputs are all there.
-        overwrite: Replace outputs that are there.
-        series_uid: SeriesInstanceUID to read from DICOM folders that hold several series.
-        scratch: Folder for temporary files; None takes that of the system.
-    """
-
-    probabilities: bool = False
-    dicom_seg: bool = False
-    own_format: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    series_uid: str | None = None
-    scratch: Path | None = None
-
-    @property
-    def options(self) -> SegmentOptions:
-        """How the model is applied."""
-        return SegmentOptions.model_validate(
-            self.model_dump(include=set(SegmentOptions.model_fields))
-        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +65,8 @@ def evaluate(
     data: str,
     out: str | Path = "runs/evaluation",
     split: Split = "test",
+    images: str | Path | None = None,
+    compare: Sequence[str | Path] = (),
     skip_bad: bool = False,
     batch_size: int = 32,
     device: str = "auto",
@@ -105,6 +81,9 @@ def evaluate(
         data: Data of the kind that the model was trained on.
         out: Folder for the report; it must not hold one.
         split: Which cases; `all` for data that the model has never seen.
+        images: Of a detector: folder of the images, where it is not beside the annotations.
+        compare: Of a detector: folders of evaluations or runs on the same images, whose FROC curves
+            are drawn over this one's.
         skip_bad: List unreadable files and go on without them.
         batch_size: Samples in a batch.
         device: `auto`, `cuda`, `mps` or `cpu`.
@@ -112,7 +91,7 @@ def evaluate(
     Raises:
         DataError: If the data cannot be read, its classes are not the model's, or the split is
             empty.
-        ConfigError: If the folder holds a report already.
+        ConfigError: If the folder holds a report already, or options do not fit the model.
         WeightsError: If the model cannot be trusted or has no head.
     """
     folder = Path(out)
@@ -121,7 +100,23 @@ def evaluate(
             f"{folder} holds an evaluation already (metrics.json). Choose another with --out."
         )
     where = choose_device(MachineConfig.model_validate({"device": device}))
-    saved = _load(model, device=where)
+    saved = load_answering(model, device=where)
+    if saved.head.task == "detect":
+        return _evaluate_detection(
+            saved,
+            data,
+            folder,
+            split=split,
+            images=images,
+            compare=[Path(each) for each in compare],
+            skip_bad=skip_bad,
+            batch_size=batch_size,
+            device=where,
+        )
+    if images is not None or compare:
+        raise ConfigError(
+            f"{model} was trained to {saved.head.task}; --images and --compare are for detectors."
+        )
     if saved.head.task == "pretrain":
         if split in ("train", "all"):
             raise ConfigError(
@@ -213,13 +208,49 @@ def _evaluate_segmentation(
     return Evaluation("segment", split, report.metrics.intervals(), {}, folder)
 
 
-def _load(model: str | Path, *, device: Device) -> SavedModel:
-    """Load a model; the large maps of a segmenter are computed faster in another memory format."""
-    saved = load_model(model, device=device)
-    if saved.head.task == "segment":
-        for network in saved.networks:
-            prepare_memory_format(network, device)
-    return saved
+def _evaluate_detection(
+    model: SavedModel,
+    data: str,
+    folder: Path,
+    *,
+    split: Split,
+    images: str | Path | None,
+    compare: Sequence[Path],
+    skip_bad: bool,
+    batch_size: int,
+    device: Device,
+) -> Evaluation:
+    """Measure sensitivity and AP on images with boxes."""
+    settings = model.detection
+    for each in compare:
+        load_froc(each)  # What is no report is told before all is judged.
+    cases = open_detection(
+        data,
+        images=images,
+        class_agnostic=settings.class_agnostic,
+        noisy=settings.noisy,
+        skip_bad=skip_bad,
+    )
+    if split == "all":
+        indices = np.arange(len(cases))
+    else:
+        cases = cases.with_splits(fractions=settings.fractions, seed=settings.seed)
+        indices = cases.indices(split)
+    if not len(indices):
+        raise DataError(f"{data} has no images in the split '{split}'. Choose another --split.")
+    report = judge_detector(
+        model,
+        cases,
+        indices,
+        folder,
+        split=split,
+        batch_size=batch_size,
+        seed=settings.seed,
+        autocast=lambda: autocast(MachineConfig(), device),
+    )
+    if compare:
+        compare_runs([*compare, folder], folder)
+    return Evaluation("detect", split, report.metrics.intervals(), {}, folder)
 
 
 class _SplitSettings(BaseModel):
@@ -281,68 +312,3 @@ def _evaluate_photographs(
     )
     found = {name: Interval(value=value, low=nan, high=nan) for name, value in metrics.items()}
     return Evaluation("pretrain", split, found, {}, folder)
-
-
-def predict(
-    model: str | Path,
-    inputs: Sequence[str | Path],
-    *,
-    out: str | Path = "runs/prediction",
-    device: str = "auto",
-    segmentation: SegmentationOutput | None = None,
-    on_case: Callable[[Path, int, int], None] | None = None,
-    on_window: Callable[[int, int], None] | None = None,
-) -> Predictions | SegmentedFiles:
-    """Let a saved model answer about volumes on disk.
-
-    A classifier's answers go to `predictions.csv`; a segmenter's to a mask on each input's own grid
-    (`NAME.seg.nii.gz`), a picture (`NAME.png`) and `volumes.csv`. A volume that cannot be read is
-    listed among the failures and does not stop the others.
-
-    Args:
-        model: A weight file, or a run folder (that of a run with folds averages them).
-        inputs: NIfTI, NRRD, MHA, npy or npz files, DICOM series folders, or folders of them.
-        out: Folder for the answers.
-        device: `auto`, `cuda`, `mps` or `cpu`.
-        segmentation: How a segmenter is applied and what it writes.
-        on_case: Called with each input when it is done, the number of those done, and of all.
-        on_window: Called after each window of a segmenter with how many are done, and of how many.
-
-    Raises:
-        ConfigError: If options do not fit the model.
-        DataError: If an input does not exist, or outputs do.
-        WeightsError: If the model cannot be trusted or is not one of volumes.
-    """
-    if not inputs:
-        raise DataError("There is nothing to predict. Give files or folders of volumes.")
-    machine = MachineConfig.model_validate({"device": device})
-    where = choose_device(machine)
-    saved = _load(model, device=where)
-    if saved.head.task == "segment":
-        wanted = segmentation or SegmentationOutput()
-        return segment_files(
-            saved,
-            inputs,
-            out=Path(out),
-            options=wanted.options,
-            probabilities=wanted.probabilities,
-            dicom_seg=wanted.dicom_seg,
-            own_format=wanted.own_format,
-            resume=wanted.resume,
-            overwrite=wanted.overwrite,
-            series_uid=wanted.series_uid,
-            scratch=wanted.scratch,
-            autocast=lambda: autocast(machine, where),
-            on_case=on_case,
-            on_window=on_window,
-        )
-    if segmentation is not None and segmentation != SegmentationOutput():
-        raise ConfigError(
-            f"{model} was trained to {saved.head.task}; options of segmentation do not go with it."
-        )
-    if saved.head.task != "classify":
-        raise ConfigError(
-            f"{model} was trained on photographs ({saved.head.task}); fine-tune it on volumes "
-            f"first: voxlift finetune --weights {model} --data ..."
-        )
-    return predict_volumes(saved, inputs, out=Path(out), on_case=on_case)

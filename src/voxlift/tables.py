@@ -5,10 +5,13 @@ from math import isnan
 
 from rich.table import Table
 
+from voxlift.inference.detection_files import DetectedFiles
 from voxlift.inference.segmentation_files import SegmentedFiles
 from voxlift.inference.volumes import Predictions
 from voxlift.metrics.bootstrap import Interval
 from voxlift.probing import ProbeResult
+
+CANDIDATES_SHOWN = 5
 
 
 def judgement_table(
@@ -39,6 +42,23 @@ def volume_table(result: SegmentedFiles) -> Table:
     for each in result.files:
         volumes = (_millilitres(each.volumes_ml[name]) for name in names)
         table.add_row(str(each.path), each.mask.name, *volumes)
+    return table
+
+
+def candidate_table(result: DetectedFiles) -> Table:
+    """Show the surest candidates in each input, and how many there are."""
+    columns = ("input", "rank", "class", "score", "slice", "centre x, y, z (mm, LPS)", "size (mm)")
+    table = Table(*columns)
+    for file in result.files:
+        found = file.content.candidates
+        for each in found[:CANDIDATES_SHOWN]:
+            centre = ", ".join(f"{value:.1f}" for value in each.centre_mm)
+            size = " x ".join(f"{value:.0f}" for value in each.key_size_mm)
+            row = (str(each.rank), each.class_name, f"{each.score:.2f}", f"{each.key_index:g}")
+            table.add_row(str(file.path), *row, centre, size)
+        more = len(found) - CANDIDATES_SHOWN
+        if more > 0 or not found:
+            table.add_row(str(file.path), f"and {more} more" if found else "none")
     return table
 
 

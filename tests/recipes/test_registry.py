@@ -26,6 +26,8 @@ def test_the_promised_recipes_are_there() -> None:
         "cifar10-tiny-axes",
         "tiny-imagenet-small",
         "photographs",
+        "coco-small",
+        "coco-p3d63",
     } == set(PRETRAIN_RECIPES)
     assert {
         "classify-few",
@@ -36,6 +38,8 @@ def test_the_promised_recipes_are_there() -> None:
         "bcv",
         "lits-liver",
         "lidc-segment",
+        "detect-few",
+        "deeplesion-mp3d63",
     } == set(FINETUNE_RECIPES)
 
 

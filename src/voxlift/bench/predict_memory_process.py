@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from voxlift.core.errors import VoxliftError
-from voxlift.evaluation import predict
+from voxlift.prediction import predict
 
 _PROC_STATUS = Path("/proc/self/status")
 

@@ -30,13 +30,15 @@ from voxlift.bench import run_bench, write_bench
 from voxlift.cli.console import err, out, parse_command
 from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
-from voxlift.evaluation import evaluate, predict
+from voxlift.evaluation import evaluate
 from voxlift.experiment import finetune, pretrain
 from voxlift.inference.classification import ClassificationReport
+from voxlift.inference.detection_files import DetectedFiles
 from voxlift.inference.segmentation_files import SegmentedFiles
+from voxlift.prediction import predict
 from voxlift.quickstart import quickstart
 from voxlift.recipes.registry import finetune_recipe, pretrain_recipe
-from voxlift.tables import answer_table, judgement_table, volume_table
+from voxlift.tables import answer_table, candidate_table, judgement_table, volume_table
 from voxlift.training.run import Run
 from voxlift.training.run_folder import load_yaml
 
@@ -129,6 +131,8 @@ def evaluate_command(argv: Sequence[str]) -> int:
         data=command.data,
         out=command.out,
         split=command.split,
+        images=command.images,
+        compare=command.compare,
         skip_bad=command.skip_bad,
         batch_size=command.batch_size,
         device=command.device,
@@ -148,11 +152,20 @@ def predict_command(argv: Sequence[str]) -> int:
             command.inputs,
             out=command.out,
             device=command.device,
+            resume=command.resume,
+            overwrite=command.overwrite,
+            series_uid=command.series_uid,
             segmentation=command.segmentation,
+            detection=command.detection,
             on_case=on_case,
             on_window=on_window,
         )
-    out.print(volume_table(result) if isinstance(result, SegmentedFiles) else answer_table(result))
+    if isinstance(result, SegmentedFiles):
+        out.print(volume_table(result))
+    elif isinstance(result, DetectedFiles):
+        out.print(candidate_table(result))
+    else:
+        out.print(answer_table(result))
     out.print(f"Table: {result.table}", soft_wrap=True)
     for reason in result.failures.values():
         err.print(f"failed: {reason}", style="red", soft_wrap=True)
@@ -173,7 +186,7 @@ def _case_progress() -> Iterator[
         disable=not err.is_terminal,
     ) as progress:
         cases = progress.add_task("Cases", total=None)
-        windows = progress.add_task("Windows of this case", total=None, visible=False)
+        windows = progress.add_task("Parts of this case", total=None, visible=False)
 
         def on_case(path: Path, done: int, total: int) -> None:
             del path

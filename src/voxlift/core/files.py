@@ -1,6 +1,7 @@
 """Writing files so that a half-written one never bears the final name."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,3 +52,20 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path) -> None:
+    """See that outputs can be written before hours are spent; the folder is made if it is missing.
+
+    Raises:
+        DataError: If they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written to: {error.strerror or error}. "
+            "Choose another folder with --out."
+        ) from error

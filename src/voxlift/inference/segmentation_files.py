@@ -1,12 +1,12 @@
 """Segment files on disk one after the other, and leave masks in the geometry of each."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from voxlift.core.errors import ConfigError, DataError, VoxliftError
+from voxlift.core.files import check_writable
 from voxlift.inference.dicom_seg import make_dicom_seg, require_highdicom
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions, segment, window_settings
@@ -102,7 +102,7 @@ def segment_files(
     outputs.check_names(cases)
     if dicom_seg:
         _check_dicom(cases)
-    _check_writable(out)
+    check_writable(out)
     table = _open_table(cases, outputs, resume=resume, overwrite=overwrite)
 
     def ask(case: SegmentationInput) -> SegmentedCase:
@@ -165,19 +165,6 @@ def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
             "folders of DICOM series, or leave --dicom-seg out."
         )
     require_highdicom()
-
-
-def _check_writable(folder: Path) -> None:
-    """See that outputs can be written before hours are spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written to: {error.strerror or error}. "
-            "Choose another folder with --out."
-        ) from error
 
 
 def _open_table(

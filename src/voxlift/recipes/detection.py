@@ -20,7 +20,7 @@ def coco_p3d63() -> DetectConfig:
 
     Source: arXiv 2012.08770, section 2.3.
     Cost: days on a GPU. Not yet run to its end by the authors.
-    Command: `voxlift pretrain --task detect --recipe coco-p3d63 --data FOLDER --workers 8`.
+    Command: `voxlift pretrain --recipe coco-p3d63 --data FOLDER --workers 8`.
     """
     return DetectConfig(
         recipe="coco-p3d63",
@@ -45,7 +45,7 @@ def coco_small() -> DetectConfig:
 
     Expected: on COCO128, the first 128 images of COCO, an AP50 of at least 0.5 on its own training
     images. Cost: within an hour on two CPU cores.
-    Command: `voxlift pretrain --task detect --recipe coco-small --data coco128`.
+    Command: `voxlift pretrain --recipe coco-small --data coco128`.
     """
     return DetectConfig(
         recipe="coco-small",

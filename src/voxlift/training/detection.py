@@ -16,11 +16,11 @@ from voxlift.data.detection_batches import detection_loader, detection_preproces
 from voxlift.data.detection_cases import DetectionCases
 from voxlift.data.detection_source import open_detection
 from voxlift.inference.detection_report import DetectionReport, judge_detector
-from voxlift.inference.saved_model import load_model
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.detector import Detector
 from voxlift.nets.factory import own_geometry
-from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
+from voxlift.training.answering import load_answering
+from voxlift.training.hardware import autocast, choose_device
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -150,10 +150,19 @@ def _geometry(config: DetectConfig) -> tuple[Geometry, str]:
 
     The small strides of a start that was trained on thumbnails would make every map 16 times as
     large, so they are not taken over.
+
+    Raises:
+        ConfigError: If those that are asked for stride depth.
     """
     network = config.network
     if network.geometry != "auto":
-        return named_geometry(network.geometry), f"The geometry is {network.geometry}, as asked."
+        asked = named_geometry(network.geometry)
+        if asked.strides[-1][0] != 1:
+            raise ConfigError(
+                f"The geometry {network.geometry} strides depth, but a detector needs maps of "
+                "every slice. Choose pretrain, thumbnail, or auto."
+            )
+        return asked, f"The geometry is {network.geometry}, as asked."
     own = own_geometry(network.backbone, network.weights)
     if own is not None and own[0].strides[-1][0] == 1:
         return own
@@ -224,8 +233,7 @@ def judge_detection_run(
             "the weights were chosen."
         )
     device = choose_device(config.machine)
-    model = load_model(folder.model, device=device)
-    prepare_memory_format(model.networks[0], device)
+    model = load_answering(folder.model, device=device)
     return judge_detector(
         model,
         data.cases,

@@ -22,11 +22,11 @@ from voxlift.data.segmentation_cases import SegmentationCases
 from voxlift.data.segmentation_checks import check_segmentation
 from voxlift.data.segmentation_proposal import Wish, propose
 from voxlift.data.segmentation_source import open_segmentation
-from voxlift.inference.saved_model import load_model
 from voxlift.inference.segmentation_report import SegmentationReport, judge_segmenter
 from voxlift.inference.sliding_window import WindowSettings
-from voxlift.training.geometry import choose_geometry
-from voxlift.training.hardware import autocast, choose_device, prepare_memory_format
+from voxlift.training.answering import load_answering
+from voxlift.training.geometry import choose_geometry, own_strides
+from voxlift.training.hardware import autocast, choose_device
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -121,6 +121,7 @@ def open_segmentation_data(
             orientation=scan.orientation,
             patch_voxels=scan.patch_voxels,
             max_patch_voxels=scan.max_patch_voxels,
+            strides=own_strides(config.network),
         ),
     )
     reasons = [proposal.reason]
@@ -223,9 +224,7 @@ def judge_segmentation(
             "weights were chosen."
         )
     device = choose_device(config.machine)
-    model = load_model(folder.model, device=device)
-    for network in model.networks:
-        prepare_memory_format(network, device)
+    model = load_answering(folder.model, device=device)
     return judge_segmenter(
         model,
         data.cases,

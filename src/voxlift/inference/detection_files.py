@@ -1,0 +1,241 @@
+"""Look for lesions in volumes on disk, one after the other, and write what was found in each."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from voxlift.core.errors import ConfigError, VoxliftError
+from voxlift.core.files import check_writable
+from voxlift.data.orientation import to_canonical
+from voxlift.inference.candidate_files import (
+    TABLE_NAME,
+    CandidateFile,
+    CandidateTable,
+    ModelIdentity,
+    Thresholds,
+    describe_candidates,
+    read_candidates,
+)
+from voxlift.inference.candidate_places import place_candidates
+from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
+from voxlift.inference.context_windows import detect_slices
+from voxlift.inference.detection import the_detector
+from voxlift.inference.detection_outputs import DetectedCase, DetectionOutputs
+from voxlift.inference.dicom_sr import (
+    make_dicom_sr,
+    require_highdicom_for_sr,
+)
+from voxlift.inference.saved_model import SavedModel
+from voxlift.inference.segmentation_inputs import SegmentationInput, find_segmentation_inputs
+
+SCAN_CHANNEL = ("scan",)
+
+
+class CandidateOptions(BaseModel):
+    """How a detector is applied to a volume, and what counts as a candidate.
+
+    Args:
+        fast_context: Run the backbone once over the whole volume instead of once for each key
+            slice: many times as fast, and not quite the same (see the documentation).
+        score_threshold: Boxes with a lower score are left out, 0 to 1; None takes the model's.
+        merge_iou: Least overlap, 0 to 1, of boxes in neighbouring slices that go together.
+        max_gap_mm: Farthest that two such slices may lie apart with none in between.
+        min_slices: Fewest slices of a candidate.
+        max_candidates: Most candidates of a volume.
+        slices_at_once: Key slices that the network sees at once; more are faster on a GPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fast_context: bool = False
+    score_threshold: float | None = Field(default=None, ge=0, le=1)
+    merge_iou: float = Field(default=IOU_THRESHOLD, gt=0, le=1)
+    max_gap_mm: float = Field(default=MAX_GAP_MM, ge=0)
+    min_slices: PositiveInt = 1
+    max_candidates: PositiveInt = 100
+    slices_at_once: PositiveInt = 2
+
+
+@dataclass(frozen=True)
+class DetectedFile:
+    """What became of one input.
+
+    Args:
+        path: The input.
+        content: What was found, as it is written.
+        resumed: Whether an earlier run had finished it.
+    """
+
+    path: Path
+    content: CandidateFile
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class DetectedFiles:
+    """What became of all inputs.
+
+    Args:
+        files: Those that were looked at, in the order of the inputs.
+        failures: Inputs that could not be, with the reason.
+        table: The CSV that was written.
+    """
+
+    files: tuple[DetectedFile, ...]
+    failures: dict[Path, str]
+    table: Path
+
+
+def detect_files(
+    model: SavedModel,
+    inputs: Sequence[str | Path],
+    *,
+    identity: ModelIdentity,
+    out: Path,
+    options: CandidateOptions | None = None,
+    dicom_sr: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    series_uid: str | None = None,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    on_case: Callable[[Path, int, int], None] | None = None,
+    on_slice: Callable[[int, int], None] | None = None,
+) -> DetectedFiles:
+    """Look for lesions in volumes; a broken one is listed and does not stop the others.
+
+    For each input this writes `NAME.candidates.json`, a picture of the surest candidates
+    `NAME.candidates.png`, and rows of `candidates.csv`, which is written anew after each case.
+
+    Args:
+        model: A detector.
+        inputs: Files, DICOM series folders, or folders of them; see `find_segmentation_inputs`.
+        identity: Which model it is, for the files.
+        out: Folder for the outputs.
+        options: How the model is applied.
+        dicom_sr: Write `NAME.sr.dcm` too for DICOM inputs.
+        resume: Pass over inputs whose candidates are there.
+        overwrite: Replace outputs that are there.
+        series_uid: Which series to read from DICOM folders that hold several.
+        autocast: Makes the context in which the network is run, such as one of mixed precision.
+        on_case: Called with each input when it is done, the number of those done, and of all.
+        on_slice: Called after each batch of key slices with how many are done, and of how many.
+
+    Raises:
+        ConfigError: If the model is no detector of slices, options exclude each other, or a library
+            that they need is missing.
+        DataError: If an input does not exist, outputs exist already or cannot be written.
+    """
+    options = options or CandidateOptions()
+    detector = the_detector(model)
+    if options.score_threshold is not None:
+        detector.score_threshold = options.score_threshold
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
+    cases = find_segmentation_inputs(inputs, num_channels=1, out=out)
+    outputs = DetectionOutputs(out, dicom_sr)
+    if dicom_sr:
+        _check_dicom(cases)
+    outputs.check(cases, may_exist=resume or overwrite)
+    check_writable(out)
+    table = CandidateTable(out / TABLE_NAME)
+    if table.path.exists():
+        table = CandidateTable.read(table.path)
+    files: list[DetectedFile] = []
+    failures: dict[Path, str] = {}
+    for number, case in enumerate(cases, start=1):
+        if resume and all(path.is_file() for path in outputs.paths(case)):
+            content = read_candidates(outputs.json(case))
+            files.append(DetectedFile(case.path, content, resumed=True))
+        else:
+            try:
+                answer = _look(
+                    model,
+                    case,
+                    identity=identity,
+                    options=options,
+                    dicom_sr=outputs.has_report(case),
+                    series_uid=series_uid,
+                    autocast=autocast,
+                    on_slice=on_slice,
+                )
+            except VoxliftError as error:
+                reason = str(error)
+                named = str(case.path) in reason
+                failures[case.path] = reason if named else f"{case.path}: {reason}"
+            else:
+                # What cannot be written would fail for all cases alike, and ends the run.
+                outputs.write(case, answer, is_ct=model.preprocessing.unit == "HU")
+                table.add(case.path, answer.content.candidates)
+                files.append(DetectedFile(case.path, answer.content))
+        if on_case is not None:
+            on_case(case.path, number, len(cases))
+    table.write()
+    return DetectedFiles(tuple(files), failures, table.path)
+
+
+def _look(
+    model: SavedModel,
+    case: SegmentationInput,
+    *,
+    identity: ModelIdentity,
+    options: CandidateOptions,
+    dicom_sr: bool,
+    series_uid: str | None,
+    autocast: Callable[[], AbstractContextManager[object]],
+    on_slice: Callable[[int, int], None] | None,
+) -> DetectedCase:
+    """Read a volume and look for candidates in it."""
+    detector = the_detector(model)
+    settings = model.detection
+    volume = case.read(SCAN_CHANNEL, series_uid=series_uid)[0]
+    canonical = to_canonical(volume)
+    found = detect_slices(
+        model,
+        canonical,
+        fast_context=options.fast_context,
+        batch_size=options.slices_at_once,
+        autocast=autocast,
+        on_slice=on_slice,
+        name=str(case.path),
+    )
+    merged = merge_slices(
+        found,
+        spacing_mm=canonical.spacing_mm,
+        iou_threshold=options.merge_iou,
+        max_gap_mm=options.max_gap_mm,
+        min_slices=options.min_slices,
+    )[: options.max_candidates]
+    placed = place_candidates(merged, volume=volume, class_names=settings.class_names)
+    content = describe_candidates(
+        placed,
+        input_path=case.path,
+        volume=volume,
+        model=identity,
+        class_names=settings.class_names,
+        thresholds=Thresholds(
+            score=detector.score_threshold,
+            nms_iou=settings.detector.nms_threshold,
+            max_boxes=detector.max_boxes,
+            merge_iou=options.merge_iou,
+            max_gap_mm=options.max_gap_mm,
+            min_slices=options.min_slices,
+        ),
+    )
+    report = None
+    if dicom_sr:
+        report = make_dicom_sr(
+            placed, volume=volume, folder=case.path, model=identity, series_uid=series_uid
+        )
+    return DetectedCase(content, volume, merged, report)
+
+
+def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
+    if not any(case.path.is_dir() for case in cases):
+        raise ConfigError(
+            "A DICOM SR object refers to the slices of a DICOM series, but no input is one. Give "
+            "folders of DICOM series, or leave --dicom-sr out."
+        )
+    require_highdicom_for_sr()
