@@ -144,6 +144,15 @@ def test_key_slices_between_voxels_are_interpolated(
     assert any(text.startswith("slice 3.75 of 6, (") for text in texts(figures[0]))
 
 
+def test_rounding_leads_to_no_other_slice(
+    volume: npt.NDArray[np.float32], figures: list[Figure], tmp_path: Path
+) -> None:
+    ends = [replace(ONE, position=position) for position in (-1e-9, 5 + 1e-9)]
+    plot_candidates(volume, ends, tmp_path / "a.png", spacing_mm=SPACING)
+    for axes, number in zip(figures[0].axes[::2], (0, 5), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), volume[number])
+
+
 def test_the_surest_twelve_are_drawn_in_rows(
     volume: npt.NDArray[np.float32], figures: list[Figure], tmp_path: Path
 ) -> None:

@@ -45,6 +45,8 @@ NOTE = (
     "Slices count from 1 as the file stores them. mm: centre in the patient, LPS (x to the left, y "
     "to the back, z to the head)."
 )
+# Positions that were computed from millimetres are whole numbers but for rounding.
+_DECIMALS = 4
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -236,6 +238,7 @@ def _draw_nothing(
 
 
 def _key_slice(image: npt.NDArray[Any], position: float) -> npt.NDArray[np.float32]:
+    position = round(position, _DECIMALS)
     below = math.floor(position)
     share = position - below
     picture = np.asarray(image[below], dtype=np.float32)
