@@ -183,16 +183,8 @@ def plot_candidates(
 def _check(candidate: ShownCandidate, shape: Sequence[int]) -> None:
     x1, y1, x2, y2 = candidate.box
     depth, height, width = shape
-    if (
-        not (
-            0 <= candidate.position <= depth - 1
-            and x1 < x2
-            and y1 < y2
-            and x1 < width
-            and y1 < height
-        )
-        or min(x2, y2) <= 0
-    ):
+    is_in_slice = max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height)
+    if not (is_in_slice and 0 <= round(candidate.position, _DECIMALS) <= depth - 1):
         raise DataError(
             f"Candidate {candidate.rank} has the box {candidate.box} in slice "
             f"{candidate.position:g}, which is not in a volume of {tuple(shape)} voxels. Give "
