@@ -194,6 +194,44 @@ def test_patches_are_shortened_until_they_are_small_enough(
     assert shrink_patch(size, spacing_mm, max_voxels=most) == patch
 
 
+@pytest.mark.parametrize(
+    ("size", "spacing_mm", "most", "strides", "patch"),
+    [
+        # Multiples of the strides, and not a single voxel in the coarsest map.
+        ((20, 20, 20), (1, 1, 1), 64**3, (32, 32, 32), (64, 32, 32)),
+        ((20, 22, 20), (1, 1, 1), 64**3, (32, 32, 32), (32, 64, 32)),
+        ((20, 20, 20), (1, 1, 3), 64**3, (32, 32, 32), (32, 32, 64)),
+        ((35, 51, 35), (1, 1, 1), 96**3, (32, 32, 32), (64, 64, 64)),
+        ((100, 512, 512), (5, 0.8, 0.8), 96**3, (32, 32, 32), (32, 160, 160)),
+        # Rather too large than such that it cannot work.
+        ((40, 40, 40), (1, 1, 1), 1, (32, 32, 32), (32, 32, 64)),
+        # Strides of 8 and less change little; 3 is no power of 2.
+        ((20, 21, 5), (1, 1, 1), 64**3, (8, 8, 1), (24, 24, 5)),
+        ((5, 5, 5), (1, 1, 1), 64**3, (8, 8, 8), (16, 8, 8)),
+        ((20, 25, 20), (1, 1, 1), 64**3, (3, 3, 3), (24, 48, 24)),
+        # An axis that is not strided is left as short as it is.
+        ((4, 20, 20), (5, 1, 1), 64**3, (1, 32, 32), (4, 32, 32)),
+    ],
+)
+def test_patches_are_fitted_to_the_strides_of_a_network(
+    size: Triple,
+    spacing_mm: tuple[float, float, float],
+    most: int,
+    strides: Triple,
+    patch: Triple,
+) -> None:
+    assert shrink_patch(size, spacing_mm, max_voxels=most, strides=strides) == patch
+
+
+def test_the_reason_tells_of_strides() -> None:
+    found = proposed(make(volume()), strides=(32, 32, 32))
+    assert found.patch_voxels == (64, 32, 32)
+    assert found.reason.endswith("whose strides total (32, 32, 32)")
+    asked = proposed(make(volume()), strides=(32, 32, 32), patch_voxels=(40, 40, 40))
+    assert asked.patch_voxels == (40, 40, 40)
+    assert "strides" not in asked.reason
+
+
 def test_wishes_for_a_patch_stand() -> None:
     cases = make(volume())
     assert proposed(cases, patch_voxels=(7, 9, 11)).patch_voxels == (7, 9, 11)

@@ -62,6 +62,26 @@ def test_impossible_backbones_are_refused(weights: Path) -> None:
         try_weights(weights, "mp3d18")
 
 
+def test_what_is_wrong_with_an_impossible_backbone_is_told_in_words(weights: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        try_weights(weights, "resnet10", in_channels=0)
+    assert str(caught.value) == (
+        "No backbone can be built like this: in_channels is 0 "
+        "(Input should be greater than or equal to 1)."
+    )
+
+
+def test_a_transformer_takes_its_part_of_a_larger_network(tmp_path: Path) -> None:
+    backbone = create_backbone("swinunetr", width=12)
+    saved = save_weights(backbone, tmp_path / "swinunetr.safetensors")
+    tried = try_weights(saved, "swin")
+    assert tried.fits
+    assert tried.report is not None
+    assert tried.report.coverage == 1
+    assert "swin, taken out of the swinunetr of the file" in str(tried)
+    assert try_weights(saved, "swin_v2").fits is False
+
+
 def test_a_plain_file_serves_a_network_of_slices(weights: Path) -> None:
     tried = try_weights(weights, "resnet10", num_slices=3)
     assert tried.fits

@@ -108,6 +108,14 @@ def test_trains_below_a_unet_and_a_classifier(name: str) -> None:
         assert torch.isfinite(parameter.grad).all(), key
 
 
+def test_checkpointing_can_be_changed() -> None:
+    backbone = build("swin")
+    assert not backbone.checkpointing
+    backbone.checkpointing = True
+    assert backbone.checkpointing
+    assert build("swin", checkpointing=True).checkpointing
+
+
 def test_checkpointing_changes_no_gradient() -> None:
     torch.manual_seed(1)
     plain = build("swin_v2").double()
@@ -167,9 +175,13 @@ def test_other_inputs_are_refused(name: str) -> None:
 
 
 def test_a_single_voxel_below_instance_norm_is_refused() -> None:
-    with pytest.raises(DataError, match=r"longer than 32 voxels: pad the volume, or take swin_v2"):
+    message = r"longer than 32 voxels: .*--patch-voxels.* backbone swin_v2, .* same weight file"
+    with pytest.raises(DataError, match=message):
         build("swinunetr_v2")(torch.zeros(1, 1, 32, 32, 32))
     build("swin_v2")(torch.zeros(1, 1, 32, 32, 32))
+    build("swin").check_size((32, 32, 32))
+    with pytest.raises(DataError, match="one voxel long"):
+        build("swinunetr").check_size((16, 64, 64))
 
 
 def test_more_channels_are_taken() -> None:

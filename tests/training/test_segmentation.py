@@ -93,6 +93,16 @@ def test_splits_divide_no_patient() -> None:
     assert "person" not in data.describe()
 
 
+def test_patches_are_fitted_to_a_network_with_strides_of_its_own() -> None:
+    for name, patch in (("swinunetr", (64, 32, 32)), ("genesis", (16, 16, 16))):
+        network = {"backbone": name, "width": 12}
+        data = open_data(network=network, scan={})
+        assert data.patch_voxels == patch
+        assert "whose strides total" in data.reasons[0]
+    data = open_data(network={"backbone": "genesis", "width": 12, "geometry": "unet"}, scan={})
+    assert "whose strides" not in data.reasons[0]
+
+
 def test_label_fractions_are_nested_and_touch_the_training_cases_only() -> None:
     full, half, some = (open_data(label_fraction=share) for share in (1.0, 0.7, 0.4))
     assert set(some.train) < set(half.train) < set(full.train)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64
 
+from voxlift.core.geometry import ONES
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.types import Triple
 from voxlift.data.case_facts import CaseFacts
@@ -24,7 +25,19 @@ EDGE_STEP = 8
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user has decided about the preprocessing; None leaves it to the proposal."""
+    """What is decided about the preprocessing; None leaves it to the proposal.
+
+    Args:
+        spacing_mm: Of the network's grid.
+        window: Lowest and highest intensity.
+        intensity: How intensities are scaled.
+        unit: What they are.
+        orientation: `canonical` or `stored`.
+        patch_voxels: Of a training patch.
+        max_patch_voxels: Most that a proposed patch may have.
+        strides: Total strides of a network that has its own, to which a proposed patch is fitted;
+            1 for one whose strides are fitted to the patch.
+    """
 
     spacing_mm: tuple[float, float, float] | None = None
     window: tuple[float, float] | None = None
@@ -33,6 +46,7 @@ class Wish:
     orientation: str = "canonical"
     patch_voxels: Triple | None = None
     max_patch_voxels: int = 64**3
+    strides: Triple = ONES
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,10 @@ def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish
     scale = spacings / np.array(seen_mm)
     size = np.maximum(np.round(np.median(sizes * scale, axis=0)), 1).astype(int)
     patch = wish.patch_voxels or shrink_patch(
-        (int(size[0]), int(size[1]), int(size[2])), seen_mm, max_voxels=wish.max_patch_voxels
+        (int(size[0]), int(size[1]), int(size[2])),
+        seen_mm,
+        max_voxels=wish.max_patch_voxels,
+        strides=wish.strides,
     )
     preprocessing = _intensities(facts, wish, len(cases.channel_names)).model_copy(
         update={"spacing_mm": seen_mm}
@@ -85,27 +102,54 @@ def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish
         f"{tuple(size.tolist())} voxels of {tuple(round(s, 3) for s in seen_mm)} mm ({how}): "
         f"{preprocessing.describe()}; patches of {patch} voxels"
     )
+    if wish.strides != ONES and wish.patch_voxels is None:
+        reason += f", for a network whose strides total {wish.strides}"
     return Proposal(preprocessing, seen_mm, patch, reason)
 
 
 def shrink_patch(
-    size_voxels: Triple, spacing_mm: tuple[float, float, float], *, max_voxels: int
+    size_voxels: Triple,
+    spacing_mm: tuple[float, float, float],
+    *,
+    max_voxels: int,
+    strides: Triple = ONES,
 ) -> Triple:
     """Shorten the longest edges, in millimetres, until a patch has at most `max_voxels`.
 
     Edges become multiples of 8 where they are longer than that; a median size that is none is
-    rounded up, for the networks halve their maps.
+    rounded up, for the networks halve their maps. Where a network has strides of its own, edges
+    become multiples of these too, and one stays so long that the coarsest map has two voxels: a
+    single one leaves nothing to normalise. What is smaller than a patch is padded.
+
+    Args:
+        size_voxels: Median size of the scans.
+        spacing_mm: Of their voxels.
+        max_voxels: Most that the patch may have, where that is possible.
+        strides: Total strides of the network.
     """
+    steps = [math.lcm(EDGE_STEP, stride) for stride in strides]
     edges = [
-        length if length < SMALLEST_EDGE else math.ceil(length / EDGE_STEP) * EDGE_STEP
-        for length in size_voxels
+        length if length < SMALLEST_EDGE and stride == 1 else math.ceil(length / step) * step
+        for length, stride, step in zip(size_voxels, strides, steps, strict=True)
     ]
+    strided = [axis for axis in range(3) if strides[axis] > 1]
+
+    def leaves_two(lengths: Sequence[int]) -> bool:
+        return not strided or any(-(-lengths[a] // strides[a]) > 1 for a in range(3))
+
+    if not leaves_two(edges):
+        edges[max(strided, key=lambda a: size_voxels[a] * spacing_mm[a])] *= 2
     while math.prod(edges) > max_voxels:
-        can_shrink = [axis for axis in range(3) if edges[axis] > SMALLEST_EDGE]
+        can_shrink = [
+            axis
+            for axis in range(3)
+            if edges[axis] > max(SMALLEST_EDGE, steps[axis])
+            and leaves_two([edges[a] - steps[a] * (a == axis) for a in range(3)])
+        ]
         if not can_shrink:
             break
         axis = max(can_shrink, key=lambda a: edges[a] * spacing_mm[a])
-        edges[axis] -= EDGE_STEP
+        edges[axis] -= steps[axis]
     return edges[0], edges[1], edges[2]
 
 

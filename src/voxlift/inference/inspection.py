@@ -9,6 +9,7 @@ from voxlift.inference.saved_model import load_model
 from voxlift.nets.factory import BACKBONES, backbone_class, create_backbone, make_architecture
 from voxlift.weights.file import WeightFile
 from voxlift.weights.inspect import WeightDescription, describe_weights
+from voxlift.weights.parts import take_part
 from voxlift.weights.source import Source, read_source
 
 
@@ -42,6 +43,7 @@ def try_weights(
     file = read_source(source)
     given = {"width": width, "stem_kernel": stem, "norm": norm, "num_slices": num_slices}
     if into in BACKBONES:
+        file = take_part(file, into)
         changes = {name: value for name, value in given.items() if value is not None}
         network = _named(into, file, {**changes, "in_channels": in_channels}, geometry)
         return describe_weights(file, model=network)

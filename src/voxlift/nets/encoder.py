@@ -1,7 +1,7 @@
 """What all backbones have in common: a description of themselves, and a check of their input."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -102,4 +102,15 @@ class Encoder(nn.Module, ABC):
                 f"{expected.name} takes (batch, {expected.in_channels}, {axes}); found the shape "
                 f"{tuple(volume.shape)}. Photographs are first read as volumes: voxlift.lift()."
             )
-        self.geometry.check_size(volume.shape[2:])
+        self.check_size(volume.shape[2:])
+
+    def check_size(self, size_voxels: Sequence[int]) -> None:
+        """Refuse a size that the network cannot take.
+
+        Args:
+            size_voxels: Of a volume, (depth, height, width) or, in 2D, (height, width).
+
+        Raises:
+            DataError: If it is too small.
+        """
+        self.geometry.check_size(size_voxels)

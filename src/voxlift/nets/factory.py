@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
+from pydantic import ValidationError
 from torch import nn
 
 from voxlift.core.architecture import Architecture, Norm
@@ -29,6 +30,7 @@ from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
 from voxlift.weights.match import ChannelRule
+from voxlift.weights.parts import take_part
 from voxlift.weights.source import Source, read_source
 
 SCRATCH = "scratch"
@@ -138,7 +140,7 @@ def create_backbone(
         ConfigError: For an unknown name or geometry, or an option out of range.
         WeightsError: If the weights do not fit, or contradict an explicit option.
     """
-    file = None if weights is None or weights == SCRATCH else read_source(weights)
+    file = _read(weights, name)
     backbone = make_backbone(
         name,
         geometry=geometry,
@@ -233,7 +235,7 @@ def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, st
         ConfigError: For an unknown name.
         WeightsError: If the weights cannot be read.
     """
-    file = _read(weights)
+    file = _read(weights, name)
     name = name or (file.header.architecture.name if file else DEFAULT_BACKBONE)
     _check_name(name)
     if file is not None and file.geometry_matters:
@@ -256,8 +258,11 @@ def _geometry_of(architecture: Architecture, file: WeightFile | None) -> Geometr
     return own if architecture.num_slices is not None and strided else file.header.geometry
 
 
-def _read(weights: Source | None) -> WeightFile | None:
-    return None if weights is None or weights == SCRATCH else read_source(weights)
+def _read(weights: Source | None, name: str | None) -> WeightFile | None:
+    """Read a start; of a larger network of the family only what the named backbone has."""
+    if weights is None or weights == SCRATCH:
+        return None
+    return take_part(read_source(weights), name)
 
 
 def _check_name(name: str) -> None:
@@ -273,8 +278,12 @@ def make_architecture(fields: Mapping[str, object]) -> Architecture:
     """
     try:
         return Architecture.model_validate(fields)
-    except ValueError as error:
-        raise ConfigError(f"No backbone can be built like this: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc']))} is {each['input']!r} ({each['msg']})"
+            for each in error.errors()
+        )
+        raise ConfigError(f"No backbone can be built like this: {wrong}.") from error
 
 
 def _check_agreement(

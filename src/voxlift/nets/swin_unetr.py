@@ -5,7 +5,7 @@ Every size is taken: MONAI pads each layer's input where it has to, so that a ma
 Swin UNETR hands to its decoder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -71,6 +71,19 @@ class Swin(MonaiEncoder):
                 # It follows from the size of the window, and takes a tenth of a weight file.
                 index = getattr(module, POSITION_INDEX)
                 module.register_buffer(POSITION_INDEX, index, persistent=False)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether activations are recomputed in the backward pass; it can be changed."""
+        return any(block.use_checkpoint for block in self._blocks())
+
+    @checkpointing.setter
+    def checkpointing(self, wanted: bool) -> None:
+        for block in self._blocks():
+            block.use_checkpoint = wanted
+
+    def _blocks(self) -> list[Any]:
+        return [module for module in self.swinViT.modules() if hasattr(module, "use_checkpoint")]
 
     @staticmethod
     def channels(width: int) -> tuple[int, ...]:
@@ -139,19 +152,22 @@ class SwinUNETREncoder(Swin):
         del architecture
         return Geometry(stem_stride=ONES, stage_strides=(ALL,) * 5)
 
-    def check_input(self, volume: Tensor) -> None:
-        """Refuse what the network cannot take.
+    def check_size(self, size_voxels: Sequence[int]) -> None:
+        """Refuse a size that the network cannot take.
 
         Raises:
             DataError: As every backbone, and if a single voxel is left of the coarsest map.
         """
-        super().check_input(volume)
-        if max(volume.shape[2:]) <= 32:
+        super().check_size(size_voxels)
+        if max(size_voxels) <= 32:
+            name = self.architecture.name
             raise DataError(
-                f"Of a volume of {tuple(volume.shape[2:])} voxels {self.architecture.name} leaves "
-                "one voxel in its coarsest map, which instance norm cannot normalise. At least one "
-                "axis has to be longer than 32 voxels: pad the volume, or take "
-                f"{self.architecture.name.replace('swinunetr', 'swin')}, which has no norm there."
+                f"Of a volume of {tuple(size_voxels)} voxels {name} leaves one voxel in its "
+                "coarsest map, which instance norm cannot normalise. At least one axis has to be "
+                "longer than 32 voxels: take larger patches or volumes (--patch-voxels or "
+                "--size-voxels; what is smaller is padded), or take the backbone "
+                f"{name.replace('swinunetr', 'swin')}, which has no norm there and takes its "
+                "transformer from the same weight file."
             )
 
     def encode(self, volume: Tensor) -> list[Tensor]:

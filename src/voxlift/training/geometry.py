@@ -3,7 +3,7 @@
 from typing import Literal
 
 from voxlift.config import NetworkConfig
-from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
+from voxlift.core.geometry import ONES, Geometry, named_geometry, suggest_geometry
 from voxlift.core.types import Triple
 from voxlift.nets.factory import own_geometry
 
@@ -42,3 +42,13 @@ def choose_geometry(
             )
     geometry.check_size(size_voxels)
     return geometry, reason
+
+
+def own_strides(network: NetworkConfig) -> Triple:
+    """Total strides that a backbone brings along; ones where strides are proposed or asked for.
+
+    Args:
+        network: Backbone, start, and the geometry that was asked for.
+    """
+    own = own_geometry(network.backbone, network.weights) if network.geometry == "auto" else None
+    return own[0].strides[-1] if own else ONES
