@@ -43,15 +43,15 @@ class FrozenBatchNorm3d(nn.BatchNorm3d):
 def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
     """Change the batch norms of a backbone for fine-tuning, in place.
 
-    Names of parameters stay as they are. A backbone of group norm is left alone.
+    Names of parameters stay as they are. A backbone of group norm has what `group` makes.
 
     Args:
         backbone: A network with an `architecture`.
         mode: `train`, `frozen` or `group`; see the module's documentation for when to use which.
 
     Raises:
-        ConfigError: For an unknown mode, `frozen` where batch norm always uses the batch,
-            or a network of instance norm.
+        ConfigError: For an unknown mode, `frozen` where batch norm always uses the batch or
+            there is none, or a network of instance norm.
     """
     if mode == "train":
         return
@@ -64,10 +64,10 @@ def apply_norm_mode(backbone: nn.Module, mode: NormMode) -> None:
         )
     has_batch_norm = any(isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d) for m in backbone.modules())
     norm = getattr(backbone.architecture, "norm", None)
-    if not has_batch_norm and norm == "instance":
+    if not has_batch_norm and (mode == "frozen" or norm == "instance"):
         raise ConfigError(
-            f"norm mode {mode!r} is for batch norm; this network has instance norm, which does not "
-            "depend on the batch. Leave the norm mode at 'train'."
+            f"norm mode {mode!r} is for batch norm; this network has {norm or 'no batch'} norm, "
+            "which does not depend on the batch. Leave the norm mode at 'train'."
         )
     for parent in list(backbone.modules()):
         for name, child in list(parent.named_children()):

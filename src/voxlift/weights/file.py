@@ -13,6 +13,7 @@ from voxlift.core.files import write_aside
 from voxlift.weights.container import Container, check_numbers, read_container, read_metadata
 from voxlift.weights.formats import FORMATS, recognise
 from voxlift.weights.header import HEADER_KEY, WeightHeader, parse_header
+from voxlift.weights.programs import refuse_program
 from voxlift.weights.unwrap import OTHER_NETWORK
 
 SUFFIX = ".safetensors"
@@ -59,9 +60,10 @@ def read_weight_file(
             asks for, after a warning. Only for files whose maker you trust.
 
     Raises:
-        WeightsError: If the file is missing, damaged, of an unknown format, or holds NaN or
-            infinite numbers.
+        WeightsError: If the file is missing, damaged, of an unknown format, a program, or holds
+            NaN or infinite numbers.
     """
+    refuse_program(path)
     container = read_container(path, allow_code=allow_code)
     name = declared or recognise(container)
     translation = FORMATS[name].translate(container)
