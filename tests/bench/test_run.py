@@ -65,6 +65,7 @@ def test_the_benchmarks_have_the_names_that_results_are_found_by() -> None:
         "forward-224",
         "loading",
         "loading-small",
+        "detect-context",
     ]
     assert [case.name for case in BENCHES.values()] == list(BENCHES)  # type: ignore[attr-defined]
     assert voxlift.bench.list_benches is list_benches

@@ -219,9 +219,11 @@ def test_little_is_held_of_a_long_volume(monkeypatch: pytest.MonkeyPatch) -> Non
     most = 0
     stack = context_slices.ContextSlices.stack
 
-    def watched(self: context_slices.ContextSlices, places: Sequence[float]) -> Tensor:
+    def watched(
+        self: context_slices.ContextSlices, windows: Sequence[context_slices.Places]
+    ) -> Tensor:
         nonlocal most
-        stacked = stack(self, places)
+        stacked = stack(self, windows)
         most = max(most, len(self._held))
         return stacked
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from voxlift.bench.context_case import ContextCase
 from voxlift.bench.loading_case import LoadingCase
 from voxlift.bench.network_case import NetworkCase
 from voxlift.bench.predict_memory import PredictMemoryCase
@@ -44,6 +45,7 @@ BENCHES: dict[str, Case] = {
             crop="pad",
             cache_gb=1.0,
         ),
+        ContextCase("detect-context"),
     )
 }
 """The default set."""

@@ -82,8 +82,8 @@ class ContextReader:
             first, rest = _as_it_is, backbone
         slices = self._slices(first, list(windows.values()))
         for batch in _parts(keys, self.batch_size):
-            stacks = torch.stack([slices.stack(windows[key]) for key in batch])
-            yield KeySlicePlanes(tuple(float(key) for key in batch), rest(stacks))
+            planes = rest(slices.stack([windows[key] for key in batch]))
+            yield KeySlicePlanes(tuple(float(key) for key in batch), planes)
 
     def of_slab(self) -> Iterator[KeySlicePlanes]:
         """Compute the slices of a resampled volume once, and only their transforms for each window.
@@ -109,7 +109,7 @@ class ContextReader:
         first = backbone.convolve_stem if backbone.stem_sees_one_slice else _as_it_is
         slices = self._slices(first, places)
         for piece, where in zip(pieces, places, strict=True):
-            stem = slices.stack(where)[None]
+            stem = slices.stack([where])
             if not backbone.stem_sees_one_slice:
                 stem = backbone.convolve_stem(stem)
             volumes = backbone.volumes_from_stem(stem)

@@ -99,14 +99,25 @@ class ContextSlices:
         self._compute = compute
         self._uses = Counter(_name(place) for window in windows for place in window)
         self._held: dict[int, Tensor] = {}
+        self._buffer: Tensor | None = None
 
-    def stack(self, places: Sequence[float]) -> Tensor:
-        """Take the slices at some places.
+    def stack(self, windows: Sequence[Places]) -> Tensor:
+        """Take the slices of some windows, all of as many.
+
+        The result is overwritten by the next call: memory that is new each time costs as much as a
+        stem's convolution.
 
         Shape:
-            `(channels, slices, height, width)`.
+            `(windows, channels, slices, height, width)`.
         """
-        return torch.stack([self._take(place) for place in places], dim=1)
+        taken = [[self._take(place) for place in places] for places in windows]
+        channels, *plane = taken[0][0].shape
+        shape = (len(taken), channels, len(taken[0]), *plane)
+        if self._buffer is None or self._buffer.shape != shape:
+            self._buffer = taken[0][0].new_empty(shape)
+        for window, slices in zip(self._buffer, taken, strict=True):
+            torch.stack(slices, dim=1, out=window)
+        return self._buffer
 
     def _take(self, place: float) -> Tensor:
         name = _name(place)
