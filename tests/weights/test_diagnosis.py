@@ -102,14 +102,18 @@ def test_the_likely_cause_is_named(fields: dict[str, object], cause: str) -> Non
 def test_a_file_of_which_nothing_fits_is_not_offered() -> None:
     text = refusal(report(coverage=0, missing={"a": "x"}, unused={"b": "x"}), min_coverage=0.9)
     assert text is not None
-    assert "start from scratch (--weights scratch; in Python, give no weights)" in text
+    assert "give --weights another start, or scratch: none of these would be used" in text
+    assert "In Python" not in text
     assert "skip=" not in text
 
 
 @pytest.mark.parametrize(
     ("fields", "advice"),
     [
-        ({"missing": {"a": "x"}}, "give --weights another start; parts of one are not left out"),
+        (
+            {"missing": {"a": "x"}},
+            "give --weights another start, or scratch; parts of one are not left out",
+        ),
         (
             {"missing": {"a": "x"}, "architecture": {"width": "4 in the file, 8 in the model"}},
             "leave out --backbone, --width, --stem and --norm, so that the network is the file's",

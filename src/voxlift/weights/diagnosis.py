@@ -50,13 +50,8 @@ def refusal(report: LoadReport, *, min_coverage: float) -> str | None:
     absent = [name for name, why in report.missing.items() if why == NOT_IN_FILE]
     lines += [f"  nearest: {line}" for line in nearest_names(absent, report.unused)]
     lines.append(f"Likely cause: {likely_cause(report)}")
-    if report.coverage == 0:
-        lines.append(
-            "What to do: choose another start, or start from scratch (--weights scratch; in "
-            "Python, give no weights), for none of these would be used."
-        )
-    else:
-        lines.append(f"At the command line: {_other_start(report)}")
+    lines.append(f"At the command line: {_other_start(report)}")
+    if report.coverage > 0:
         lines.append(
             f"In Python, if that is meant: load_weights(..., {_consent(report, min_coverage)}"
         )
@@ -129,9 +124,11 @@ def _other_start(report: LoadReport) -> str:
     if _shaping(report):
         return (
             "leave out --backbone, --width, --stem and --norm, so that the network is the file's; "
-            "or give --weights another start."
+            "or give --weights another start, or scratch."
         )
-    return "give --weights another start; parts of one are not left out there."
+    if report.coverage == 0:
+        return "give --weights another start, or scratch: none of these would be used."
+    return "give --weights another start, or scratch; parts of one are not left out there."
 
 
 def _shaping(report: LoadReport) -> dict[str, str]:
