@@ -11,8 +11,7 @@ images of COCO and their boxes (COCO128, `images/` and `instances.json`). It
    the order of images are the same, and the last weights are judged on the test patients.
 
 Runs that are in the result file already are kept. The result goes to
-`benchmarks/results/detection.json`, from which `scripts/write_results.py` and
-`scripts/draw_results.py` make the page and the figure.
+`benchmarks/results/detection.json`, from which `scripts/write_results.py` makes page and figures.
 """
 
 import json
@@ -170,16 +169,17 @@ def measure(config: DetectConfig, cases: DetectionCases) -> dict[str, Any]:
         "intervals": [[each.low, each.high] for each in metrics.sensitivity],
         "mean_sensitivity": metrics.mean_sensitivity.value,
         "ap50": metrics.average_precision_50,
-        "froc": {"rates": list(curve.grid), "sensitivity": list(curve.grid_sensitivity)},
+        # Every eighth point is enough for a picture.
+        "froc": list(zip(curve.grid, curve.grid_sensitivity, strict=True))[::8],
         "curve": curve_of(run.folder, "sensitivity", split="val"),
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
 def minutes_of(folder: Path) -> float:
-    """Read from the log of a run how long it took."""
-    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
-    times = [datetime.fromisoformat(line[:19]) for line in lines if re.match(r"\d{4}-", line)]
+    """Read from the log of a run how long it took until its model was saved."""
+    text = (folder / "log.txt").read_text(encoding="utf-8").partition(" INFO Saved ")[0]
+    times = [datetime.fromisoformat(time) for time in re.findall(r"^(\d{4}-.{14})", text, re.M)]
     return round((times[-1] - times[0]).total_seconds() / 60, 1)
 
 

@@ -3,7 +3,8 @@
 Command: `uv run python scripts/write_results.py`. It reads the weight files and
 `benchmarks/results/*.json`, which are what `voxlift bench --json FILE`, the quickstart
 (`quickstart.json`), `scripts/measure_axis_statistics.py`, `scripts/measure_segmentation.py` and
-`scripts/measure_recipe.py` write; it also draws the learning curves of the starts.
+`scripts/measure_recipe.py` and `scripts/measure_detection.py` write; it also draws the curves of
+the starts.
 """
 
 import json
@@ -22,7 +23,8 @@ from voxlift.weights.catalogue import FormatEntry, list_formats
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SEGMENTATION_PAGE = ROOT / "docs" / "results" / "segmentation.md"
-START_CURVES = ROOT / "docs" / "results" / "images" / "hippocampus-starts.png"
+DETECTION_PAGE = ROOT / "docs" / "results" / "detection.md"
+IMAGES = ROOT / "docs" / "results" / "images"
 FORMATS_PAGE = ROOT / "docs" / "how-to" / "weights.md"
 AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -190,7 +192,7 @@ def describe_segmentation_starts(content: dict[str, Any]) -> str:
     for run in content["runs"]:
         groups.setdefault((run["steps"], run["labels"], run["start"]), []).append(run)
     rows = []
-    for (steps, labels, start), runs in sorted(groups.items(), key=_budget_first):
+    for (steps, labels, start), runs in sorted(groups.items(), key=_scratch_first):
         scratch = {run["seed"]: run for run in groups.get((steps, labels, "scratch"), ())}
         half_way = [run["curve"][len(run["curve"]) // 2 - 1][1] for run in runs]
         gains = [run["dice"] - scratch[run["seed"]]["dice"] for run in runs]
@@ -238,9 +240,9 @@ def _paired(runs: Sequence[dict[str, Any]]) -> str:
     return " ".join(sentences)
 
 
-def _budget_first(item: tuple[tuple[int, int, str], Any]) -> tuple[int, int, int]:
-    steps, labels, start = item[0]
-    return steps, labels, ("scratch", "tiny", "tiny-axes").index(start)
+def _scratch_first(item: tuple[tuple[int, float, str], Any]) -> tuple[int, float, bool, str]:
+    steps, share, start = item[0]
+    return steps, share, start != "scratch", start
 
 
 def _mean_span(values: Sequence[float], *, sign: str) -> str:
@@ -274,32 +276,80 @@ def describe_recipe(content: dict[str, Any]) -> str:
     )
 
 
-def draw_start_curves(content: dict[str, Any]) -> None:
-    """Draw the learning curves of the starts: a row for each budget, a column for each number."""
-    runs = content["runs"]
-    starts = sorted({run["start"] for run in runs})
+def describe_detection_starts(content: dict[str, Any]) -> str:
+    """Lay out the sensitivities of each start, for each budget and share of the patients."""
+    machine, num = content["environment"], content["num_images"]
+    groups: dict[tuple[int, float, str], list[dict[str, Any]]] = {}
+    for run in content["runs"]:
+        groups.setdefault((run["steps"], run["fraction"], run["start"]), []).append(run)
+    rows = []
+    for (steps, fraction, start), runs in sorted(groups.items(), key=_scratch_first):
+        scratch = {run["seed"]: run for run in groups.get((steps, fraction, "scratch"), ())}
+        gains = [run["mean_sensitivity"] - scratch[run["seed"]]["mean_sensitivity"] for run in runs]
+        sensitivities = zip(*(run["sensitivity"] for run in runs), strict=True)
+        rows.append(
+            (
+                str(steps),
+                f"{fraction:.0%}",
+                start,
+                str(len(runs)),
+                *(f"{mean(values):.3f}" for values in sensitivities),
+                _mean_span([run["mean_sensitivity"] for run in runs], sign=""),
+                "" if start == "scratch" else _mean_span(gains, sign="+"),
+                f"{mean(run['ap50'] for run in runs):.3f}",
+            )
+        )
+    rates = [f"at {rate:g}" for rate in content["runs"][0]["rates"]]
+    header = ("steps", "patients", "start", "seeds", *rates, "mean", "against scratch", "AP50")
+    photographs = content["pretraining"]["training_images"]
+    return "\n\n".join(
+        (
+            f"**On photographs**: after {content['pretraining']['minutes']:g} minutes the detector "
+            f"has an AP50 of {photographs['ap50']:.3f} on the images that it learnt from, and of "
+            f"{content['pretraining']['held_out_images']['val/ap50']:.3f} on those held out.",
+            "**On lesions**: sensitivity at 0.5, 1, 2 and 4 false positives an image, and their "
+            "mean, with the lowest and the highest of the seeds in brackets; a difference is taken "
+            "seed by seed.",
+            _table(header, rows),
+            f"{content['data']}: {num['train']} images to learn from, {num['test']} of other "
+            "patients judged, by which nothing was chosen. "
+            f"`{content['command']}`; {machine['processor']}, {_count(machine['cores'], 'thread')},"
+            f" torch {machine['packages']['torch']}; `benchmarks/results/detection.json`.",
+        )
+    )
+
+
+def draw_start_curves(hippocampus: dict[str, Any], detection: dict[str, Any]) -> None:
+    """Draw the curves of the starts: a row for each budget, a column for each number of labels."""
     plot_start_curves(
-        [
-            [
-                (
-                    f"{labels} labels, {steps} steps",
-                    {
-                        start: [
-                            run["curve"]
-                            for run in runs
-                            if (run["steps"], run["labels"], run["start"]) == (steps, labels, start)
-                        ]
-                        for start in starts
-                    },
-                )
-                for labels in sorted({run["labels"] for run in runs})
-            ]
-            for steps in sorted({run["steps"] for run in runs})
-        ],
-        START_CURVES,
+        _panels(hippocampus["runs"], share="labels", heading="{:g} labels", curve="curve"),
+        IMAGES / "hippocampus-starts.png",
         value_name="Dice",
         title="Hippocampus: Dice on volumes not learnt from; mean and span of the seeds",
     )
+    for curve, x_name in (("froc", "false positives per image"), ("curve", "step")):
+        plot_start_curves(
+            _panels(
+                detection["runs"], share="fraction", heading="{:.0%} of the patients", curve=curve
+            ),
+            IMAGES / f"detection-{curve}.png",
+            value_name="sensitivity",
+            x_name=x_name,
+            log_x=curve == "froc",
+        )
+
+
+def _panels(
+    runs: Sequence[dict[str, Any]], *, share: str, heading: str, curve: str
+) -> list[list[tuple[str, dict[str, Any]]]]:
+    grid: dict[int, dict[float, dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda r: (r["steps"], r[share], r["start"], r["seed"])):
+        starts = grid.setdefault(run["steps"], {}).setdefault(run[share], {})
+        starts.setdefault(run["start"], []).append(run[curve])
+    return [
+        [(f"{heading.format(each)}, {steps} steps", starts) for each, starts in row.items()]
+        for steps, row in grid.items()
+    ]
 
 
 def updated_pages() -> dict[Path, str]:
@@ -314,12 +364,15 @@ def updated_pages() -> dict[Path, str]:
     page = fill(page, "starts", describe_segmentation_starts(_load("hippocampus")))
     for recipe in ("hippocampus", "lidc-segment"):
         page = fill(page, recipe, describe_recipe(_load(f"recipe-{recipe}")))
+    detection = DETECTION_PAGE.read_text(encoding="utf-8")
+    detection = fill(detection, "starts", describe_detection_starts(_load("detection")))
     formats = FORMATS_PAGE.read_text(encoding="utf-8")
     formats = fill(formats, "formats", describe_formats(list_formats()))
     return {
         README: readme,
         AXIS_PAGE: axis_page,
         SEGMENTATION_PAGE: page,
+        DETECTION_PAGE: detection,
         FORMATS_PAGE: formats,
     }
 
@@ -334,7 +387,7 @@ def main() -> None:
     for path, text in updated_pages().items():
         write_text(path, text)
         logger.info("%s", path)
-    draw_start_curves(_load("hippocampus"))
+    draw_start_curves(_load("hippocampus"), _load("detection"))
 
 
 if __name__ == "__main__":

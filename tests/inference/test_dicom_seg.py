@@ -165,11 +165,13 @@ def test_headers_that_do_not_allow_it_are_told(
     write_dicom_series(tmp_path / "b")
 
     def refuse(**_: object) -> None:
-        raise ValueError("this will not do")
+        raise ValueError("the name of a patient")
 
     monkeypatch.setattr(highdicom.seg, "Segmentation", refuse)
-    with pytest.raises(DataError, match=r"no DICOM SEG object .*will not do.*--dicom-seg"):
+    with pytest.raises(DataError, match=r"no DICOM SEG object .*--dicom-seg") as told:
         make_dicom_seg(structures, scan, folder=tmp_path / "b")
+    assert "patient" not in str(told.value)
+    assert told.value.__cause__ is None
 
 
 def test_the_optional_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

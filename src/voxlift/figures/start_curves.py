@@ -1,4 +1,4 @@
-"""How starts learn beside each other, over several seeds: a mean and the span of the seeds."""
+"""Curves of starts beside each other, over several seeds: a mean and the span of the seeds."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from voxlift.core.errors import DataError
 from voxlift.figures.style import PALETTE, drawn_figure
 
 Curve = Sequence[Sequence[float]]
-"""Pairs of step and value."""
+"""Pairs of step (or rate) and value."""
 
 PANEL_INCHES = (2.5, 2.3)
+MOST_MARKED = 12
 
 
 def plot_start_curves(
@@ -22,6 +24,8 @@ def plot_start_curves(
     path: str | Path,
     *,
     value_name: str,
+    x_name: str = "step",
+    log_x: bool = False,
     title: str | None = None,
 ) -> Path:
     """Draw one panel for each setting, with a line for each start.
@@ -31,6 +35,8 @@ def plot_start_curves(
             seeds. The curves of a start have the same steps.
         path: The figure to write.
         value_name: What the values are.
+        x_name: What they depend on.
+        log_x: Whether that is laid out by its logarithm, to the base of 2.
         title: Heading of the figure.
 
     Returns:
@@ -51,10 +57,15 @@ def plot_start_curves(
             figure.suptitle(title, x=0.01, ha="left")
         grid = figure.subplots(len(panels), columns, squeeze=False, sharey="row", sharex="row")
         for row_number, row in enumerate(panels):
+            for axes in grid[row_number, len(row) :]:
+                axes.set_axis_off()
             for column, (heading, starts) in enumerate(row):
                 axes = grid[row_number, column]
                 axes.set_title(heading, fontweight="normal")
-                axes.set_xlabel("step")
+                axes.set_xlabel(x_name)
+                if log_x:
+                    axes.set_xscale("log", base=2)
+                    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
                 if column == 0:
                     axes.set_ylabel(value_name)
                 for name, curves in starts.items():
@@ -70,6 +81,7 @@ def _draw_start(axes: Axes, curves: Sequence[Curve], *, name: str, colour: str) 
     if any(not np.array_equal(steps, [step for step, _ in curve]) for curve in curves):
         raise DataError(f"The seeds of the start '{name}' were validated at different steps.")
     values = np.array([[value for _, value in curve] for curve in curves])
-    axes.plot(steps, values.mean(0), color=colour, marker="o", markersize=3, label=name)
+    marker = "o" if len(steps) <= MOST_MARKED else None
+    axes.plot(steps, values.mean(0), color=colour, marker=marker, markersize=3, label=name)
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
     axes.margins(x=0.03)

@@ -3,6 +3,7 @@
 Needs highdicom, an optional part of the installation.
 """
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,27 +88,31 @@ def make_dicom_seg(
     sources = _read_headers(folder, series_uid)
     labels, version = structures.labels, installed_version()
     try:
-        return highdicom.seg.Segmentation(
-            source_images=sources,
-            pixel_array=_frames(structures, mask, str(sources[0].FrameOfReferenceUID)),
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=_describe(labels, version),
-            series_instance_uid=highdicom.UID(),
-            series_number=_series_number(sources[0]),
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="Voxlift",
-            manufacturer_model_name="voxlift",
-            software_versions=version,
-            device_serial_number="0",
-            series_description="Segmentation by voxlift",
-            content_label="SEGMENTATION",
-        )
+        # Its warnings would tell the patient's name.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return highdicom.seg.Segmentation(
+                source_images=sources,
+                pixel_array=_frames(structures, mask, str(sources[0].FrameOfReferenceUID)),
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_describe(labels, version),
+                series_instance_uid=highdicom.UID(),
+                series_number=_series_number(sources[0]),
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="Voxlift",
+                manufacturer_model_name="voxlift",
+                software_versions=version,
+                device_serial_number="0",
+                series_description="Segmentation by voxlift",
+                content_label="SEGMENTATION",
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # What the error says may hold any tag, so the patient's too.
         raise DataError(
-            f"{folder}: no DICOM SEG object can be made for this series ({error}). Correct its "
-            "headers, or leave --dicom-seg out; the mask does not need them."
-        ) from error
+            f"{folder}: no DICOM SEG object can be made for this series ({type(error).__name__}). "
+            "Correct its headers, or leave --dicom-seg out; the mask does not need them."
+        ) from None
 
 
 def write_dicom_seg(path: Path, seg: "Dataset") -> None:
