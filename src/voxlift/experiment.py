@@ -47,7 +47,7 @@ from voxlift.training.engine import (
 )
 from voxlift.training.folds import prepare_classifier, train_classifier, train_folds
 from voxlift.training.networks import build_classifier, build_detector, build_segmenter
-from voxlift.training.provenance import describe_origin
+from voxlift.training.provenance import Command, describe_origin
 from voxlift.training.run import Run
 from voxlift.training.run_folder import (
     check_run_folder,
@@ -93,7 +93,7 @@ def pretrain(
         WeightsError: If the weights to start from do not fit.
     """
     if isinstance(config, DetectConfig):
-        return _detect(config, None, resume=resume, overwrite=overwrite)
+        return _detect(config, None, command="pretrain", resume=resume, overwrite=overwrite)
     check_run_folder(config, resume=resume, overwrite=overwrite)
     # What can be refused is refused before the run folder is touched.
     with remembering_log() as said:
@@ -140,7 +140,7 @@ def pretrain(
                 class_names=images.class_names,
                 settings={"seed": config.seed, "val_fraction": config.val_fraction},
             ),
-            provenance=describe_origin(config, metrics),
+            provenance=describe_origin(config, metrics, command="pretrain"),
         )
     return Run(folder.path, folder.model, metrics)
 
@@ -176,7 +176,7 @@ def finetune(
     if isinstance(config, DetectConfig):
         if not isinstance(cases, DetectionCases | None):
             raise ConfigError(f"Detection takes DetectionCases, not {_kind(cases)}.")
-        return _detect(config, cases, resume=resume, overwrite=overwrite)
+        return _detect(config, cases, command="finetune", resume=resume, overwrite=overwrite)
     if not isinstance(cases, ClassificationCases | None):
         raise ConfigError(f"Classification takes ClassificationCases, not {_kind(cases)}.")
     return _classify(config, cases, resume=resume, overwrite=overwrite)
@@ -235,7 +235,12 @@ def _segment(
 
 
 def _detect(
-    config: DetectConfig, cases: DetectionCases | None, *, resume: bool, overwrite: bool
+    config: DetectConfig,
+    cases: DetectionCases | None,
+    *,
+    command: Command,
+    resume: bool,
+    overwrite: bool,
 ) -> Run:
     """Train a backbone, its feature pyramid and its head to find boxes."""
     check_run_folder(config, resume=resume, overwrite=overwrite)
@@ -268,7 +273,7 @@ def _detect(
         if not finished:
             return Run(folder.path)
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
-        save_detector(model, data, config, folder, metrics)
+        save_detector(model, data, config, folder, metrics, command=command)
         if not len(data.test) + len(data.val):
             logger.warning("There are no images left to judge the model by.")
             return Run(folder.path, folder.model, metrics)

@@ -12,7 +12,7 @@ from voxlift.training.provenance import describe_origin
 
 def test_origin_says_how_to_run_it_again() -> None:
     config = cifar10_tiny().model_copy(update={"seed": 4, "steps": 7})
-    origin = describe_origin(config, {"val/top1": 0.12345678})
+    origin = describe_origin(config, {"val/top1": 0.12345678}, command="pretrain")
     assert origin["command"] == "voxlift pretrain --recipe cifar10-tiny --data cifar10"
     assert (origin["recipe"], origin["data"]) == ("cifar10-tiny", "cifar10")
     assert (origin["seed"], origin["epochs"], origin["steps"]) == (4, config.epochs, 7)

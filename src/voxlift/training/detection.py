@@ -21,7 +21,7 @@ from voxlift.nets.detector import Detector
 from voxlift.nets.factory import own_geometry
 from voxlift.training.answering import load_answering
 from voxlift.training.hardware import autocast, choose_device
-from voxlift.training.provenance import describe_origin
+from voxlift.training.provenance import Command, describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
@@ -203,6 +203,8 @@ def save_detector(
     config: DetectConfig,
     folder: RunFolder,
     metrics: dict[str, float],
+    *,
+    command: Command,
 ) -> None:
     """Save a trained detector with all that is needed to ask it."""
     save_weights(
@@ -215,7 +217,7 @@ def save_detector(
             class_names=data.settings.class_names,
             settings=data.settings.model_dump(mode="json"),
         ),
-        provenance=describe_origin(config, metrics),
+        provenance=describe_origin(config, metrics, command=command),
     )
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -10,13 +11,16 @@ from voxlift.training.run_folder import processor_name
 from voxlift.weights.remote import is_remote
 from voxlift.weights.source import split_format
 
+Command = Literal["pretrain", "finetune"]
 
-def describe_origin(config: RunConfig, metrics: dict[str, float]) -> dict[str, JsonValue]:
+
+def describe_origin(
+    config: RunConfig, metrics: dict[str, float], *, command: Command = "finetune"
+) -> dict[str, JsonValue]:
     """Say what a model was trained on, how, and how well it did.
 
     Data and start are named by the last part of their paths only: folders may name people.
     """
-    command = "pretrain" if getattr(config, "task", "") == "pretrain" else "finetune"
     recipe = f" --recipe {config.recipe}" if config.recipe else ""
     return {
         "data": Path(config.data).name,
