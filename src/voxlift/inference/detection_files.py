@@ -1,7 +1,7 @@
 """Look for lesions in volumes on disk, one after the other, and write what was found in each."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from voxlift.inference.candidate_files import (
     ModelIdentity,
     Thresholds,
     describe_candidates,
-    read_candidates,
 )
 from voxlift.inference.candidate_places import place_candidates
 from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
@@ -126,12 +125,11 @@ def detect_files(
     Raises:
         ConfigError: If the model is no detector of slices, options exclude each other, or a library
             that they need is missing.
-        DataError: If an input does not exist, outputs exist already or cannot be written.
+        DataError: If an input does not exist, outputs exist already or cannot be written, or those
+            to be resumed are of another input, model or threshold.
     """
     options = options or CandidateOptions()
-    detector = the_detector(model)
-    if options.score_threshold is not None:
-        detector.score_threshold = options.score_threshold
+    _check_model(model)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
     cases = find_segmentation_inputs(inputs, num_channels=1, out=out)
@@ -143,11 +141,15 @@ def detect_files(
     table = CandidateTable(out / TABLE_NAME)
     if table.path.exists():
         table = CandidateTable.read(table.path)
+    thresholds = _thresholds(model, options)
     files: list[DetectedFile] = []
     failures: dict[Path, str] = {}
     for number, case in enumerate(cases, start=1):
         if resume and all(path.is_file() for path in outputs.paths(case)):
-            content = read_candidates(outputs.json(case))
+            content = outputs.read(case, model=identity, thresholds=thresholds)
+            # A run that was stopped between the two has the candidates, but not their rows.
+            if table.rows.get(case.path.resolve()) is None:
+                table.add(case.path, content.candidates)
             files.append(DetectedFile(case.path, content, resumed=True))
         else:
             try:
@@ -156,6 +158,7 @@ def detect_files(
                     case,
                     identity=identity,
                     options=options,
+                    thresholds=thresholds,
                     dicom_sr=outputs.has_report(case),
                     series_uid=series_uid,
                     autocast=autocast,
@@ -182,25 +185,26 @@ def _look(
     *,
     identity: ModelIdentity,
     options: CandidateOptions,
+    thresholds: Thresholds,
     dicom_sr: bool,
     series_uid: str | None,
     autocast: Callable[[], AbstractContextManager[object]],
     on_slice: Callable[[int, int], None] | None,
 ) -> DetectedCase:
     """Read a volume and look for candidates in it."""
-    detector = the_detector(model)
     settings = model.detection
     volume = case.read(SCAN_CHANNEL, series_uid=series_uid)[0]
     canonical = to_canonical(volume)
-    found = detect_slices(
-        model,
-        canonical,
-        fast_context=options.fast_context,
-        batch_size=options.slices_at_once,
-        autocast=autocast,
-        on_slice=on_slice,
-        name=str(case.path),
-    )
+    with _threshold(model, thresholds.score):
+        found = detect_slices(
+            model,
+            canonical,
+            fast_context=options.fast_context,
+            batch_size=options.slices_at_once,
+            autocast=autocast,
+            on_slice=on_slice,
+            name=str(case.path),
+        )
     merged = merge_slices(
         found,
         spacing_mm=canonical.spacing_mm,
@@ -215,14 +219,7 @@ def _look(
         volume=volume,
         model=identity,
         class_names=settings.class_names,
-        thresholds=Thresholds(
-            score=detector.score_threshold,
-            nms_iou=settings.detector.nms_threshold,
-            max_boxes=detector.max_boxes,
-            merge_iou=options.merge_iou,
-            max_gap_mm=options.max_gap_mm,
-            min_slices=options.min_slices,
-        ),
+        thresholds=thresholds,
     )
     report = None
     if dicom_sr:
@@ -230,6 +227,46 @@ def _look(
             placed, volume=volume, folder=case.path, model=identity, series_uid=series_uid
         )
     return DetectedCase(content, volume, merged, report)
+
+
+def _check_model(model: SavedModel) -> None:
+    """Refuse models that every input would fail with.
+
+    Raises:
+        ConfigError: If it is no single detector, or one of photographs.
+    """
+    the_detector(model)
+    if model.detection.slice_interval_mm is None:
+        raise ConfigError(
+            "The model finds boxes in photographs, and scans are no photographs. Fine-tune it on "
+            "CT first: voxlift finetune --task detect --weights MODEL --data ..."
+        )
+
+
+def _thresholds(model: SavedModel, options: CandidateOptions) -> Thresholds:
+    """Settle what decides on boxes and candidates."""
+    detector = the_detector(model)
+    asked = options.score_threshold
+    return Thresholds(
+        score=detector.score_threshold if asked is None else asked,
+        nms_iou=model.detection.detector.nms_threshold,
+        max_boxes=detector.max_boxes,
+        merge_iou=options.merge_iou,
+        max_gap_mm=options.max_gap_mm,
+        min_slices=options.min_slices,
+    )
+
+
+@contextmanager
+def _threshold(model: SavedModel, score: float) -> Iterator[None]:
+    """Let a detector give boxes from this score on for a while; it keeps its own."""
+    detector = the_detector(model)
+    before = detector.score_threshold
+    detector.score_threshold = score
+    try:
+        yield
+    finally:
+        detector.score_threshold = before
 
 
 def _check_dicom(cases: Sequence[SegmentationInput]) -> None:

@@ -1,5 +1,6 @@
 """Where the candidates of volumes are written, and how they are shown."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from voxlift.inference.candidate_files import (
     JSON_ENDING,
     TABLE_NAME,
     CandidateFile,
+    ModelIdentity,
+    Thresholds,
+    read_candidates,
     write_candidates,
 )
 from voxlift.inference.candidate_overview import write_candidate_overview
@@ -20,6 +24,10 @@ from voxlift.inference.segmentation_inputs import SegmentationInput
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+_MAX_NAME_BYTES = 255
+# A file being written has a longer name for a while.
+_ASIDE_BYTES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +81,18 @@ class DetectionOutputs:
         return [self.json(case), self.picture(case), *report]
 
     def check(self, cases: Sequence[SegmentationInput], *, may_exist: bool) -> None:
-        """Refuse to write over what is there.
+        """Refuse to write over what is there, and names that cannot be written.
 
         Raises:
-            DataError: If something is.
+            DataError: If something is there, or a name is too long.
         """
+        for case in cases:
+            beyond = len(os.fsencode(self.json(case).name)) + _ASIDE_BYTES - _MAX_NAME_BYTES
+            if beyond > 0:
+                raise DataError(
+                    f"{case.path}: the name of its output {self.json(case).name} would be {beyond} "
+                    "bytes too long for a file system. Give the input a shorter name."
+                )
         table = self.folder / TABLE_NAME
         there = [path for case in cases for path in self.paths(case) if path.exists()]
         there = [table, *there] if table.exists() else there
@@ -89,6 +104,35 @@ class DetectionOutputs:
                 "with --out."
             )
 
+    def read(
+        self, case: SegmentationInput, *, model: ModelIdentity, thresholds: Thresholds
+    ) -> CandidateFile:
+        """Read what an earlier run found in a case, to go on with it.
+
+        Raises:
+            DataError: If it cannot be read, or is of another input, model or threshold.
+        """
+        path = self.json(case)
+        found = read_candidates(path)
+        remedy = "Detect again by --overwrite, or choose another folder with --out."
+        if Path(found.input).resolve() != case.path.resolve():
+            raise DataError(f"{path} is of {found.input}, not of {case.path}. {remedy}")
+        if found.model != model:
+            raise DataError(
+                f"{path} is of another model: {found.model.name} (sha256 "
+                f"{str(found.model.sha256)[:12]}) instead of {model.name} "
+                f"({str(model.sha256)[:12]}). {remedy}"
+            )
+        if found.thresholds != thresholds:
+            asked = thresholds.model_dump()
+            differences = ", ".join(
+                f"{name} {value:g} instead of {asked[name]:g}"
+                for name, value in found.thresholds.model_dump().items()
+                if value != asked[name]
+            )
+            raise DataError(f"{path} was made with other thresholds: {differences}. {remedy}")
+        return found
+
     def write(self, case: SegmentationInput, answer: DetectedCase, *, is_ct: bool) -> None:
         """Write all files of a case, the candidates last: once they are there, it is done.
 
@@ -97,6 +141,8 @@ class DetectionOutputs:
             answer: What was found.
             is_ct: Whether its values are HU, which pictures have windows for.
         """
+        # Those of an earlier run do not go with the picture of this one.
+        self.json(case).unlink(missing_ok=True)
         write_candidate_overview(
             self.picture(case),
             answer.merged,
