@@ -69,7 +69,13 @@ def test_the_benchmarks_have_the_names_that_results_are_found_by() -> None:
     ]
     assert [case.name for case in BENCHES.values()] == list(BENCHES)  # type: ignore[attr-defined]
     assert voxlift.bench.list_benches is list_benches
-    assert list(ON_DEMAND) == ["predict-memory"]
+    assert list(ON_DEMAND) == [
+        "predict-memory",
+        "p3d63-train",
+        "p3d63-forward",
+        "mp3d63-train",
+        "mp3d63-forward",
+    ]
     assert list_benches() == ["a", "b", "c", "d"]
 
 

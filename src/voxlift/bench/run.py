@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from voxlift.bench.context_case import ContextCase
+from voxlift.bench.detector_case import DetectorCase
 from voxlift.bench.loading_case import LoadingCase
 from voxlift.bench.network_case import NetworkCase
 from voxlift.bench.predict_memory import PredictMemoryCase
@@ -50,8 +51,17 @@ BENCHES: dict[str, Case] = {
 }
 """The default set."""
 
-ON_DEMAND: dict[str, Case] = {case.name: case for case in (PredictMemoryCase("predict-memory"),)}
-"""Run only if they are named, for they take an hour."""
+ON_DEMAND: dict[str, Case] = {
+    case.name: case
+    for case in (
+        PredictMemoryCase("predict-memory"),
+        DetectorCase("p3d63-train", "p3d63", "train"),
+        DetectorCase("p3d63-forward", "p3d63", "forward"),
+        DetectorCase("mp3d63-train", "mp3d63", "train"),
+        DetectorCase("mp3d63-forward", "mp3d63", "forward"),
+    )
+}
+"""Run only if they are named, for they take up to an hour, or need a GPU to be of use."""
 
 
 def list_benches() -> list[str]:
