@@ -109,7 +109,7 @@ def scan(*, empty: bool = False) -> Volume:
 
 def turned(volume: Volume, *, axes: Sequence[int], flips: Sequence[int]) -> Volume:
     """The same in space, with its axes exchanged and then some of them reversed."""
-    array = np.flip(volume.array.transpose(axes), flips)
+    array = np.flip(volume.array.transpose(axes), tuple(flips))
     # Directions are of x, y, z, which is the order of axes from the last to the first.
     columns = volume.direction[:, ::-1] * np.array(volume.spacing_mm)
     steps = columns[:, list(axes)]
@@ -119,7 +119,7 @@ def turned(volume: Volume, *, axes: Sequence[int], flips: Sequence[int]) -> Volu
         steps[:, axis] *= -1
     spacing = np.linalg.norm(steps, axis=0)
     direction = (steps / spacing)[:, ::-1]
-    return Volume(np.ascontiguousarray(array), tuple(spacing), tuple(origin), direction)  # type: ignore[arg-type]
+    return Volume(np.ascontiguousarray(array), tuple(spacing), tuple(origin), direction)
 
 
 def search(model: SavedModel, inputs: Sequence[Path], out: Path, **more: Any) -> DetectedFiles:

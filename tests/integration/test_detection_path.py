@@ -28,6 +28,7 @@ from voxlift.weights.file import read_header, read_weight_file
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
 Snapshot = Callable[[Path], dict[str, bytes]]
+Words = tuple[object, ...]
 
 NETWORK = "--backbone resnet10 --width 4 --stem 3 --weights scratch"
 START = "--backbone None --width None --stem None"
@@ -171,7 +172,7 @@ def test_options_of_the_command_make_the_same_run(
     detected: Run, lesion_folder: Path, tmp_path: Path, command: Command, capsys: Captured
 ) -> None:
     run = tmp_path / "run"
-    words = ("--task", "detect", *NETWORK.split(), *SIZES.split(), *MACHINE.split())
+    words: Words = ("--task", "detect", *NETWORK.split(), *SIZES.split(), *MACHINE.split())
     words = (*words, *OPTIMIZATION.split(), *EXTRAS.split(), "--data", lesion_folder)
     assert command("finetune", *words, "--out", run) == 0
     torch.testing.assert_close(tensors(run), tensors(detected.folder), rtol=0, atol=0)
@@ -419,7 +420,7 @@ def test_heads_of_one_stage(
     head: str, detected: Run, scan: Path, tmp_path: Path, command: Command
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    words = ("--head", head, "--steps", 2, "--val-steps", 2, "--out", run)
+    words: Words = ("--head", head, "--steps", 2, "--val-steps", 2, "--out", run)
     assert command("finetune", "--config", detected.folder / "config.yaml", *words) == 0
     words = ("--score-threshold", 0, "--max-candidates", 1, "--out", out)
     assert command("predict", run, scan, *words) == 0
