@@ -70,7 +70,8 @@ def plot_start_curves(
                     axes.set_ylabel(value_name)
                 for name, curves in starts.items():
                     _draw_start(axes, curves, name=name, colour=colours[name])
-        grid[0, 0].legend(loc="lower right")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return Path(path)
 
 

@@ -1,18 +1,21 @@
 """Average precision of detected boxes, as COCO defines it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import ConfigError
-from voxlift.metrics.box_matching import check_threshold, overlaps
-from voxlift.metrics.image_boxes import Floats, ImageBoxes, Mask, check_image_boxes
+from voxlift.metrics.box_matching import check_threshold
+from voxlift.metrics.image_boxes import Floats, ImageBoxes, Integers, Mask, check_image_boxes
+
+logger = logging.getLogger(__name__)
 
 COCO_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 COCO_MAX_BOXES = 100
-RECALL_POINTS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,77 +114,85 @@ def average_precision_of(
         )
     for threshold in iou_thresholds:
         check_threshold(threshold)
-    labels = np.unique(np.concatenate([image.truth_labels[~image.ignored] for image in images]))
+    truths = [image.truth_labels[~image.ignored] for image in images]
+    labels: list[int] = np.unique(np.concatenate(truths)).tolist()
+    precisions = _precisions(images, labels, iou_thresholds, max_boxes) if labels else None
     return AveragePrecision(
         iou_thresholds=tuple(iou_thresholds),
-        by_label={
-            label: _of_label(images, label, iou_thresholds, max_boxes) for label in labels.tolist()
-        },
+        by_label={}
+        if precisions is None
+        else {label: precisions[:, :, place].mean(axis=1) for place, label in enumerate(labels)},
     )
 
 
-def _of_label(
-    images: Sequence[ImageBoxes], label: int, thresholds: Sequence[float], max_boxes: int
+def _precisions(
+    images: Sequence[ImageBoxes], labels: Sequence[int], thresholds: Sequence[float], max_boxes: int
 ) -> Floats:
-    """Compute the average precision of one class at each threshold."""
-    scores, num_truths = [], 0
-    outcomes: list[list[tuple[Mask, Mask]]] = [[] for _ in thresholds]
-    for image in images:
-        chosen = np.flatnonzero(image.labels == label)
-        there = image.truth_labels == label
-        if not len(chosen) and not there.any():
-            continue
-        chosen = chosen[np.argsort(-image.scores[chosen], kind="stable")[:max_boxes]]
-        ignored = image.ignored[there]
-        over_union, over_box = overlaps(image.boxes[chosen], image.truths[there])
-        overlap = np.where(ignored, over_box, over_union)
-        scores.append(image.scores[chosen])
-        num_truths += int(np.count_nonzero(~ignored))
-        for number, threshold in enumerate(thresholds):
-            outcomes[number].append(_match(overlap, ignored, threshold=threshold))
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    areas = []
-    for outcome in outcomes:
-        right = np.concatenate([part[0] for part in outcome])[order]
-        counted = np.concatenate([part[1] for part in outcome])[order]
-        areas.append(_area(right[counted], num_truths))
-    return np.array(areas)
-
-
-def _match(overlap: Floats, ignored: Mask, *, threshold: float) -> tuple[Mask, Mask]:
-    """Match the boxes of one image, best first, to its truths.
-
-    Returns:
-        Which boxes have found a true one, and which count at all.
-    """
-    right = np.zeros(len(overlap), dtype=bool)
-    counted = np.ones(len(overlap), dtype=bool)
-    if not overlap.size:
-        return right, counted
-    # COCO lets an overlap that falls short of 1 by rounding alone reach a threshold of 1.
-    hits = overlap >= min(threshold, 1 - 1e-10)
-    free = ~ignored
-    for number in np.flatnonzero(hits.any(axis=1)):
-        candidates = hits[number] & free
-        if candidates.any():
-            # Of equal overlaps COCO takes the last.
-            best = np.where(candidates, overlap[number], -1)[::-1].argmax()
-            free[len(free) - 1 - best] = False
-            right[number] = True
-        elif (hits[number] & ignored).any():
-            counted[number] = False
-    return right, counted
-
-
-def _area(right: Mask, num_truths: int) -> float:
-    """Compute the mean, over 101 recalls, of the best precision at that recall or above.
+    """Let COCO's evaluation measure the precision at its 101 recalls.
 
     Args:
-        right: Of each box that counts, best first, whether it has found a true one.
-        num_truths: True boxes that there are.
+        images: Detected and true boxes.
+        labels: Classes that have something to be found.
+        thresholds: Overlaps that make a hit.
+        max_boxes: How many boxes of a class count in an image.
+
+    Shape:
+        `(thresholds, 101, classes)`.
     """
-    found = np.cumsum(right)
-    precision = found / np.arange(1, len(right) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    points = np.searchsorted(found / num_truths, RECALL_POINTS, side="left")
-    return float(np.append(best, 0.0)[points].mean())
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    truths, detected = [], []
+    for number, image in enumerate(images):
+        truths += _annotations(number, image.truths, image.truth_labels, crowds=image.ignored)
+        detected += _annotations(number, image.boxes, image.labels, scores=image.scores)
+    judged = COCOeval_faster(
+        *(COCO(_data_set(len(images), labels, boxes)) for boxes in (truths, detected)),
+        iouType="bbox",
+        print_function=logger.debug,
+    )
+    judged.params.iouThrs = np.asarray(thresholds, dtype=np.float64)
+    judged.params.areaRng, judged.params.areaRngLbl = [[0, np.inf]], ["all"]
+    # Room is made for so many boxes in every image, so not for more than there are.
+    judged.params.maxDets = [min(max_boxes, max(1, *(len(image.boxes) for image in images)))]
+    judged.evaluate()
+    judged.accumulate()
+    precisions: Floats = judged.eval["precision"][..., 0, 0]
+    return precisions
+
+
+def _data_set(
+    num_images: int, labels: Sequence[int], boxes: list[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Put boxes into COCO's form, numbered from 1, since 0 means there that nothing was found."""
+    for number, box in enumerate(boxes, start=1):
+        box["id"] = number
+    return {
+        "images": [{"id": number} for number in range(num_images)],
+        "categories": [{"id": label} for label in labels],
+        "annotations": boxes,
+    }
+
+
+def _annotations(
+    image: int,
+    boxes: Floats,
+    labels: Integers,
+    *,
+    scores: Floats | None = None,
+    crowds: Mask | None = None,
+) -> list[dict[str, Any]]:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    columns: dict[str, list[Any]] = {
+        "category_id": labels.tolist(),
+        "bbox": np.concatenate([boxes[:, :2], sides], axis=1).tolist(),
+        "area": sides.prod(axis=1).tolist(),
+        "iscrowd": np.zeros(len(boxes), dtype=int).tolist()
+        if crowds is None
+        else crowds.astype(int).tolist(),
+    }
+    if scores is not None:
+        columns["score"] = scores.tolist()
+    return [
+        {"image_id": image, **dict(zip(columns, values, strict=True))}
+        for values in zip(*columns.values(), strict=True)
+    ]
