@@ -25,7 +25,14 @@ from voxlift.inference.candidates import Candidate, CandidateSlice
 STORED = Volume(np.zeros((6, 20, 30)), (3.0, 0.5, 0.5), (40.0, 50.0, 60.0), np.diag([-1, 1, -1.0]))
 NAMES = ("lung", "liver")
 THRESHOLDS = Thresholds(
-    score=0.05, nms_iou=0.5, max_boxes=100, merge_iou=0.3, max_gap_mm=5.0, min_slices=1
+    score=0.05,
+    nms_iou=0.5,
+    max_boxes=100,
+    merge_iou=0.3,
+    max_gap_mm=5.0,
+    min_slices=1,
+    max_candidates=2,
+    fast_context=True,
 )
 
 
@@ -47,6 +54,7 @@ def content(name: str = "a.nii.gz") -> CandidateFile:
         model=ModelIdentity(name="model.safetensors", sha256="ab"),
         class_names=NAMES,
         thresholds=THRESHOLDS,
+        num_found=5,
     )
 
 
@@ -61,6 +69,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert raw["input"] == "a.nii.gz"
     assert raw["model"] == {"name": "model.safetensors", "sha256": "ab"}
     assert raw["thresholds"]["max_gap_mm"] == 5
+    assert raw["thresholds"]["max_candidates"] == 2
+    assert raw["thresholds"]["fast_context"] is True
+    assert (raw["num_found"], len(raw["candidates"])) == (5, 2)
     assert raw["index_order"] == ["slice", "row", "column"]
     assert raw["size_voxels"] == [6, 20, 30]
     best = raw["candidates"][0]

@@ -41,10 +41,11 @@ def test_the_picture_has_the_places_of_the_file(
         place_candidates(candidates, volume=volume, class_names=NAMES),
         volume=volume,
         is_ct=False,
+        num_found=20,
         title="a",
     )
     np.testing.assert_array_equal(asked["image"], array[::-1])
-    assert (asked["spacing_mm"], asked["num_found"], asked["title"]) == ((3.0, 1.0, 0.5), 14, "a")
+    assert (asked["spacing_mm"], asked["num_found"], asked["title"]) == ((3.0, 1.0, 0.5), 20, "a")
     assert len(asked["shown"]) == 12
     first = asked["shown"][0]
     # Canonical slice 1 is the last but one of five in the file: number 4.

@@ -229,7 +229,28 @@ def test_options_decide_on_candidates(model: SavedModel, scans: Path, tmp_path: 
     # The model keeps its own threshold.
     assert the_detector(model).score_threshold == 0.05
     assert count(min_slices=2) == 1
-    assert count(max_candidates=1) == 1
+
+
+def test_candidates_that_are_left_out_are_counted(
+    model: SavedModel,
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    drawn: list[tuple[int, object]] = []
+
+    def draw(path: Path, shown: Sequence[object], *_: object, **more: object) -> None:
+        drawn.append((len(shown), more["num_found"]))
+        write_text(path, "a picture")
+
+    monkeypatch.setattr(detection_outputs, "write_candidate_overview", draw)
+    out = tmp_path / "out"
+    search(model, [scans / "a.nii.gz"], out, options=CandidateOptions(max_candidates=1))
+    found = candidates(out, "a")
+    assert (found.num_found, len(found.candidates)) == (2, 1)
+    assert drawn == [(1, 2)]
+    assert f"{scans / 'a.nii.gz'}: the surest 1 of 2 candidates are kept" in caplog.text
 
 
 @pytest.mark.usefixtures("_quick_pictures")
@@ -332,6 +353,9 @@ def test_a_run_of_other_things_is_not_gone_on_with(
         )
     options = CandidateOptions(score_threshold=0.5, min_slices=2)
     with pytest.raises(DataError, match=r"score 0\.05 instead of 0\.5, min_slices 1 instead of 2"):
+        search(model, [scans / "a.nii.gz"], out, resume=True, options=options)
+    options = CandidateOptions(fast_context=True, max_candidates=7)
+    with pytest.raises(DataError, match=r"candidates 100 instead of 7, fast_context off instead"):
         search(model, [scans / "a.nii.gz"], out, resume=True, options=options)
     (out / "a.candidates.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match="holds no candidates in the format"):

@@ -20,7 +20,14 @@ from voxlift.inference.segmentation_inputs import SegmentationInput
 
 MODEL = ModelIdentity(name="model.safetensors", sha256="ab")
 THRESHOLDS = Thresholds(
-    score=0.05, nms_iou=0.5, max_boxes=100, merge_iou=0.3, max_gap_mm=5, min_slices=1
+    score=0.05,
+    nms_iou=0.5,
+    max_boxes=100,
+    merge_iou=0.3,
+    max_gap_mm=5,
+    min_slices=1,
+    max_candidates=100,
+    fast_context=False,
 )
 
 

@@ -85,6 +85,8 @@ class Thresholds(BaseModel):
         merge_iou: The least overlap of boxes of neighbouring slices that went together.
         max_gap_mm: The greatest distance of two such slices with none in between.
         min_slices: The least number of slices of a candidate.
+        max_candidates: Most candidates of a volume.
+        fast_context: Whether the backbone was run once over the whole volume.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +97,8 @@ class Thresholds(BaseModel):
     merge_iou: float
     max_gap_mm: float
     min_slices: int
+    max_candidates: int
+    fast_context: bool
 
 
 class CandidateFile(BaseModel):
@@ -113,6 +117,7 @@ class CandidateFile(BaseModel):
         origin_mm: Centre of the first voxel, (x, y, z) in LPS.
         direction: Rows of a matrix whose columns are the unit vectors, in LPS, along which the
             column, the row and the slice index grow, as SimpleITK has it.
+        num_found: How many candidates there were, before all but the surest were left out.
         candidates: The surest first.
     """
 
@@ -133,6 +138,7 @@ class CandidateFile(BaseModel):
     spacing_mm: Index
     origin_mm: Point
     direction: tuple[Point, Point, Point]
+    num_found: int
     candidates: tuple[PlacedCandidate, ...]
 
 
@@ -144,6 +150,7 @@ def describe_candidates(
     model: ModelIdentity,
     class_names: Sequence[str],
     thresholds: Thresholds,
+    num_found: int | None = None,
 ) -> CandidateFile:
     """Put together what the JSON file of a volume holds.
 
@@ -154,6 +161,7 @@ def describe_candidates(
         model: Which model found them.
         class_names: What its labels mean.
         thresholds: What decided on them.
+        num_found: How many there were, if these are not all.
     """
     first, second, third = (_point(row.tolist()) for row in volume.direction)
     return CandidateFile(
@@ -165,6 +173,7 @@ def describe_candidates(
         spacing_mm=volume.spacing_mm,
         origin_mm=volume.origin_mm,
         direction=(first, second, third),
+        num_found=len(candidates) if num_found is None else num_found,
         candidates=tuple(candidates),
     )
 

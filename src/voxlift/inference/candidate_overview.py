@@ -28,6 +28,7 @@ def write_candidate_overview(
     *,
     volume: Volume,
     is_ct: bool,
+    num_found: int | None = None,
     title: str | None = None,
 ) -> None:
     """Draw the surest candidates of a volume.
@@ -39,6 +40,7 @@ def write_candidate_overview(
         volume: As it was read.
         is_ct: Whether its values are HU: each candidate is then shown in the window of lung, bone
             or abdomen, by what it lies in; else all in one window that fits the volume.
+        num_found: How many candidates there were, if these are not all.
         title: Heading of the figure.
 
     Raises:
@@ -55,7 +57,7 @@ def write_candidate_overview(
         shown,
         path,
         spacing_mm=canonical.spacing_mm,
-        num_found=len(candidates),
+        num_found=len(candidates) if num_found is None else num_found,
         title=title,
     )
 

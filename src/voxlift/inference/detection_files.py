@@ -1,5 +1,6 @@
 """Look for lesions in volumes on disk, one after the other, and write what was found in each."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from voxlift.inference.dicom_sr import (
 )
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation_inputs import SegmentationInput, find_segmentation_inputs
+
+logger = logging.getLogger(__name__)
 
 SCAN_CHANNEL = ("scan",)
 
@@ -205,13 +208,21 @@ def _look(
             on_slice=on_slice,
             name=str(case.path),
         )
-    merged = merge_slices(
+    all_merged = merge_slices(
         found,
         spacing_mm=canonical.spacing_mm,
         iou_threshold=options.merge_iou,
         max_gap_mm=options.max_gap_mm,
         min_slices=options.min_slices,
-    )[: options.max_candidates]
+    )
+    merged = all_merged[: options.max_candidates]
+    if len(merged) < len(all_merged):
+        logger.warning(
+            "%s: the surest %d of %d candidates are kept; --max-candidates changes how many.",
+            case.path,
+            len(merged),
+            len(all_merged),
+        )
     placed = place_candidates(merged, volume=volume, class_names=settings.class_names)
     content = describe_candidates(
         placed,
@@ -220,6 +231,7 @@ def _look(
         model=identity,
         class_names=settings.class_names,
         thresholds=thresholds,
+        num_found=len(all_merged),
     )
     report = None
     if dicom_sr:
@@ -254,6 +266,8 @@ def _thresholds(model: SavedModel, options: CandidateOptions) -> Thresholds:
         merge_iou=options.merge_iou,
         max_gap_mm=options.max_gap_mm,
         min_slices=options.min_slices,
+        max_candidates=options.max_candidates,
+        fast_context=options.fast_context,
     )
 
 

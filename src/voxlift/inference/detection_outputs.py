@@ -126,7 +126,7 @@ class DetectionOutputs:
         if found.thresholds != thresholds:
             asked = thresholds.model_dump()
             differences = ", ".join(
-                f"{name} {value:g} instead of {asked[name]:g}"
+                f"{name} {_shown(value)} instead of {_shown(asked[name])}"
                 for name, value in found.thresholds.model_dump().items()
                 if value != asked[name]
             )
@@ -149,8 +149,15 @@ class DetectionOutputs:
             answer.content.candidates,
             volume=answer.volume,
             is_ct=is_ct,
+            num_found=answer.content.num_found,
             title=case.name,
         )
         if answer.report is not None:
             write_dicom_sr(self.report(case), answer.report)
         write_candidates(self.json(case), answer.content)
+
+
+def _shown(value: float) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}"
