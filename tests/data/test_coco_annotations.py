@@ -73,6 +73,7 @@ def test_repeated_entries_count_once(path: Path) -> None:
         ("", "is empty"),
         ("{", "is no JSON"),
         ("[]", "no list of images"),
+        ('{"images": ' + "[" * 200_000, "nested too deeply"),
         ('{"images": []}', "no list of annotations"),
         ('{"images": [], "annotations": []}', "its list of images has no entry"),
     ],
@@ -117,6 +118,8 @@ def test_unusable_categories(path: Path, categories: object, message: str) -> No
         ([{"id": 4, "file_name": "a.png"}], r"file under two image ids \(1\): a.png", None),
         ([{"id": 4}], r"image without id or file_name \(1\): entry 2", None),
         (["d.png"], "image without id", None),
+        ([{"id": 4, "file_name": 4}], r"file_name that is no text \(1\): entry 2", None),
+        ([{"id": 4, "file_name": ["c.png"]}], "file_name that is no text", None),
     ],
 )
 def test_unusable_images(
@@ -137,6 +140,9 @@ def test_unusable_images(
         ({"bbox": [1, 2, 3]}, r"annotation without a bbox of 4 numbers \(1\): annotation 2"),
         ({"bbox": [1, 2, 3, float("nan")]}, "without a bbox"),
         ({"bbox": None}, "without a bbox"),
+        ({"bbox": [1, 2, 3, 10**400]}, "without a bbox"),
+        ({"bbox": [1, 2, 3, 1e300]}, "without a bbox"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "without a bbox"),
         ({"category_id": 5}, "unknown category"),
         ({"category_id": None}, "unknown category"),
         ({"image_id": None}, "annotation without image_id"),

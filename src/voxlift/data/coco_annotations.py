@@ -4,7 +4,6 @@ Nothing of the images themselves is read here.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,9 @@ from voxlift.core.errors import DataError
 from voxlift.data.listing_problems import report_problems
 
 Entry = Mapping[str, Any]
+
+FARTHEST = 2.0**31
+"""Coordinates beyond this, in pixels, are in no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path} could not be read: {error.strerror or error}.") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deeply for COCO's form. Correct it.") from error
     except ValueError as error:
         what = "is empty" if not path.stat().st_size else f"is no JSON: {error}"
         raise DataError(f"{path} {what}. Give an annotation file in COCO's form.") from error
@@ -156,7 +160,10 @@ def _images(
         if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not entry.get("file_name"):
             problems.setdefault("image without id or file_name", []).append(f"entry {position}")
             continue
-        number, name = entry["id"], str(entry["file_name"])
+        number, name = entry["id"], entry["file_name"]
+        if not isinstance(name, str):
+            problems.setdefault("file_name that is no text", []).append(f"entry {position}")
+            continue
         if number in images:
             if images[number] == entry:
                 counts["images listed twice"] += 1
@@ -223,5 +230,6 @@ def _is_box(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 4
-        and all(isinstance(one, int | float) and math.isfinite(one) for one in value)
+        # Whole numbers in JSON may be too large for a float, and what is no number fails as well.
+        and all(isinstance(one, int | float) and abs(one) <= FARTHEST for one in value)
     )

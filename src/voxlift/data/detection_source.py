@@ -74,6 +74,6 @@ def _first_image(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         first = content["images"][0]
-    except (OSError, ValueError, TypeError, LookupError):
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return {}
     return first if isinstance(first, dict) else {}
