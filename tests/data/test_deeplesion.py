@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,17 @@ def change_json(folder: Path, split: str, change: Callable[[Any], None]) -> Path
     change(content)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def write_slice(path: Path, size: tuple[int, int]) -> None:
+    Image.fromarray(np.full(size, 32768, np.uint16)).save(path)
+
+
+def claim_size(path: Path, size: tuple[int, int]) -> None:
+    """Change the header of a PNG alone."""
+    content = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", size[1], size[0]) + content[24:29]
+    path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
 
 
 def ids(cases: DetectionCases) -> set[str]:
@@ -140,6 +153,71 @@ def test_8_bit_key_slices(folder: Path) -> None:
     with pytest.raises(DataError, match=r"key slice of 8 bits of grey where 16 bits .* \(1\): "):
         read_deeplesion(folder)
     assert case.id not in ids(read_deeplesion(folder, skip_bad=True))
+
+
+@pytest.mark.parametrize("form", ["DL_info.csv", "annotations"])
+@pytest.mark.parametrize("size", [(64, 64), (256, 256), (128, 96)])
+def test_key_slices_of_another_size_than_their_boxes(
+    folder: Path, form: str, size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = read_deeplesion(folder / form)
+    case = before.cases[0]
+    write_slice(key_path(case), size)
+    said = rf"another size .* \(1\): {case.id} \({size[0]} x {size[1]} instead of 128 x 128\)"
+    with pytest.raises(DataError, match=said):
+        read_deeplesion(folder / form)
+    with caplog.at_level(logging.WARNING):
+        rest = read_deeplesion(folder / form, skip_bad=True)
+    assert ids(rest) == ids(before) - {case.id}
+    assert "skipped: key slice of another size" in caplog.text
+
+
+def test_the_table_may_give_either_edge_first(folder: Path) -> None:
+    before = read_deeplesion(folder, noisy="keep")
+    write_slice(key_path(before.cases[0]), (128, 96))
+    for size in ("96, 128", "128, 96"):
+        for row in range(len(before.cases[0].truth)):
+            change_table(folder, row, Image_size=size)
+        assert read_deeplesion(folder, noisy="keep").cases[0].size == (128, 96)
+
+
+@pytest.mark.parametrize("spoilt", ["8 bits", "size", "cut", "huge"])
+def test_unusable_neighbours_are_taken_for_missing_on_request(
+    folder: Path, spoilt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = read_deeplesion(folder)
+    index, key = next(
+        (n, case.source)
+        for n, case in enumerate(before.cases)
+        if isinstance(case.source, KeySlice) and case.source.number - case.source.first >= 2
+    )
+    path = key.folder / f"{key.number - 1:03d}.png"
+    if spoilt == "8 bits":
+        Image.new("L", (128, 128)).save(path)
+    elif spoilt == "size":
+        write_slice(path, (64, 128))
+    elif spoilt == "cut":
+        path.write_bytes(path.read_bytes()[:20])
+    else:
+        claim_size(path, (60000, 60000))
+    cases = read_deeplesion(folder)
+    with pytest.raises(DataError, match="The context of"):
+        cases.read(index, num_slices=5, interval_mm=2.0)
+    with caplog.at_level(logging.WARNING):
+        rest = read_deeplesion(folder, skip_bad=True)
+    assert ids(rest) == ids(before)
+    assert f"of its size: {key.folder.name}/{path.name}" in caplog.text
+    assert "lack some of the slices" in caplog.text
+    slices = rest.read(index, num_slices=5, interval_mm=2.0)
+    np.testing.assert_array_equal(slices.array[4], read_hounsfield(key.path))
+
+
+def test_key_slices_that_claim_to_be_huge(folder: Path) -> None:
+    before = read_deeplesion(folder)
+    claim_size(key_path(before.cases[0]), (60000, 50000))
+    with pytest.raises(DataError, match=r"too large to decode safely \(1\): .*60000 x 50000"):
+        read_deeplesion(folder)
+    assert before.cases[0].id not in ids(read_deeplesion(folder, skip_bad=True))
 
 
 def test_damaged_key_slices(folder: Path) -> None:

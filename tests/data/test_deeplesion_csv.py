@@ -58,6 +58,7 @@ def test_reads_what_is_told(path: Path) -> None:
     assert image.window_hu == (-175.0, 275.0)
     assert image.slice_range == (103, 115)
     assert image.noisy.tolist() == [False]
+    assert image.sizes == ((512, 512),)
     assert not counts
 
 
@@ -87,6 +88,7 @@ def test_lesions_of_one_slice_are_put_together(path: Path) -> None:
         ({"File_name": "109.png"}, r"File_name that is not .* \(1\): row 3"),
         ({"Bounding_boxes": '"1, 2, 3"'}, "Bounding_boxes that are not 4 numbers"),
         ({"Bounding_boxes": '"1, 2, 3, nan"'}, "Bounding_boxes"),
+        ({"Bounding_boxes": '"1, 2, 3, 1e300"'}, "Bounding_boxes"),
         ({"Spacing_mm_px_": '"0.5, 0.5, 0"'}, "Spacing_mm_px_ that is not 3 numbers above 0"),
         ({"Spacing_mm_px_": ""}, "Spacing_mm_px_"),
         ({"Train_Val_Test": "4"}, "Train_Val_Test that is not 1, 2 or 3"),

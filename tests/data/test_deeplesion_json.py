@@ -64,8 +64,10 @@ def test_reads_what_is_told(path: Path) -> None:
         ({"slice_intv": None}, "slice_intv missing"),
         ({"slice_intv": -1.0}, "slice_intv missing"),
         ({"slice_intv": "5"}, "slice_intv missing"),
+        ({"slice_intv": 10**400}, "slice_intv missing"),
         ({"slice_no": 163}, "slice_no that is not the number in file_name"),
         ({"file_name": "162.png"}, "file_name that is not"),
+        ({"file_name": f"000002_01_01/{'1' * 5000}.png"}, "file_name that is not"),
     ],
 )
 def test_unusable_images(path: Path, change: dict[str, Any], message: str) -> None:

@@ -1,5 +1,6 @@
 """16-bit slices and their context."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_damaged_and_absent_files(folder: Path) -> None:
         read_hounsfield(path)
     path.unlink()
     with pytest.raises(DataError, match="could not be read: No such file"):
+        read_hounsfield(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((5000, 5000), "too large to decode safely: 5000 x 5000"), ((0, 5), "claims 0 x 5 pixels")],
+)
+def test_unlikely_sizes_are_refused_before_decoding(
+    folder: Path, size: tuple[int, int], message: str
+) -> None:
+    path = folder / "003.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:16] + struct.pack(">II", size[1], size[0]) + content[24:])
+    with pytest.raises(DataError, match=message):
         read_hounsfield(path)
 
 

@@ -21,25 +21,17 @@ from voxlift.core.errors import DataError
 from voxlift.data.box_clipping import clip_boxes
 from voxlift.data.coco import find_annotations
 from voxlift.data.deeplesion_csv import TABLE, read_lesion_table
+from voxlift.data.deeplesion_files import ScanFiles
 from voxlift.data.deeplesion_json import read_lesion_annotations
-from voxlift.data.deeplesion_pixels import (
-    KeySlice,
-    read_hounsfield,
-    read_png_header,
-    slice_name,
-    slice_path,
-)
+from voxlift.data.deeplesion_pixels import KeySlice, read_png_header, slice_path
 from voxlift.data.detection_cases import ONE_CLASS, Boxes, DetectionCase, DetectionCases
 from voxlift.data.lesion_images import LesionImage
 from voxlift.data.listing_problems import report_problems
-from voxlift.data.slice_context import unbroken_run
 from voxlift.data.splits import SPLITS, check_groups
 
 _log = logging.getLogger(__name__)
 
 IMAGES = "Images_png"
-# DeepLesion gives so much of a scan to either side of a key slice.
-_CONTEXT_MM = 30.0
 _NUM_THREADS = 4
 
 
@@ -69,25 +61,26 @@ def read_deeplesion(
             kept. A slice that has none but dropped ones is left out.
         class_agnostic: Take all categories as one; the table has but one anyway.
         skip_bad: List and skip what cannot be used, instead of raising; every key slice is then
-            read once.
+            read once, and the header of every slice about one: those that cannot be used are taken
+            for missing.
 
     Raises:
-        DataError: If annotations or key slices are missing or cannot be used, or a patient is in
-            two splits.
+        DataError: If annotations or key slices are missing or cannot be used, a key slice has
+            another size than its boxes were drawn for, or a patient is in two splits.
     """
     data = Path(data)
     listed, names, counts = _read_listing(data, skip_bad=skip_bad)
-    files = _ScanFiles(Path(images) if images is not None else _find_images(data))
+    files = ScanFiles(Path(images) if images is not None else _find_images(data))
     listed = _without_noisy(listed, noisy, counts)
-    problems = _problems(listed, files, read=skip_bad)
+    used, problems = _check_key_slices(listed, files, read=skip_bad)
     report_problems(
         str(data),
         problems,
         skip_bad=skip_bad,
         remedy="Complete the images, or correct the annotations.",
     )
-    left_out = {name for names_found in problems.values() for name in names_found}
-    used = [image for image in listed if image.name not in left_out]
+    if skip_bad:
+        _leave_out_neighbours(str(data), used, files)
     cases = [_case(image, files, counts) for image in used]
     try:
         check_groups([case.split for case in cases], [case.group for case in cases])
@@ -161,77 +154,41 @@ def _without_noisy(
     return [image.chosen(~image.noisy) if image.noisy.any() else image for image in kept]
 
 
-class _ScanFiles:
-    """Which slices of which scan are there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._numbers: dict[str, set[int]] = {}
-
-    def numbers(self, series: str) -> set[int]:
-        """Return the numbers of the slices of a scan."""
-        if series not in self._numbers:
-            try:
-                names = [path.name for path in (self.folder / series).iterdir()]
-            except (FileNotFoundError, NotADirectoryError):
-                names = []
-            except OSError as error:
-                raise DataError(
-                    f"{self.folder / series} could not be read: {error.strerror or error}."
-                ) from error
-            stems = {name[:-4] for name in names if name.endswith(".png")}
-            found = {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
-            self._numbers[series] = {n for n in found if slice_name(n)[:-4] in stems}
-        return self._numbers[series]
-
-    def lacks_neighbours(self, image: LesionImage) -> bool:
-        """Tell whether slices are missing that belong to the surroundings of a key slice."""
-        numbers = self.numbers(image.series)
-        if image.slice_range is not None:
-            return not numbers.issuperset(range(image.slice_range[0], image.slice_range[1] + 1))
-        reach = int(_CONTEXT_MM / image.interval_mm)
-        first = max(min(numbers), image.number - reach)
-        last = min(max(numbers), image.number + reach)
-        return not numbers.issuperset(range(first, last + 1))
-
-
-def _problems(listed: list[LesionImage], files: _ScanFiles, *, read: bool) -> dict[str, list[str]]:
-    """Find key slices that cannot be used, by what is the matter with them."""
-    problems: dict[str, list[str]] = {}
-
-    def check(image: LesionImage) -> str:
-        path = slice_path(files.folder / image.series, image.number)
-        try:
-            header = read_png_header(path)
-            if not header.is_hounsfield:
-                return f"key slice of {header.describe()} where 16 bits of grey are due"
-            if read:
-                read_hounsfield(path)
-        except DataError:
-            return "key slice that is damaged"
-        return ""
-
-    there = []
-    for image in listed:
-        if image.number in files.numbers(image.series):
-            there.append(image)
-        else:
-            problems.setdefault(f"key slice not in {files.folder}", []).append(image.name)
+def _check_key_slices(
+    listed: list[LesionImage], files: ScanFiles, *, read: bool
+) -> tuple[list[LesionImage], dict[str, list[str]]]:
+    """Find the key slices that can be used, and by what is the matter with them the others."""
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        for image, problem in zip(there, threads.map(check, there), strict=True):
-            if problem:
-                problems.setdefault(problem, []).append(image.name)
-    return problems
+        found = list(threads.map(lambda image: files.check(image, read=read), listed))
+    problems: dict[str, list[str]] = {}
+    for image, problem in zip(listed, found, strict=True):
+        if problem is not None:
+            problems.setdefault(problem.kind, []).append(f"{image.name}{problem.more}")
+    return [
+        image for image, problem in zip(listed, found, strict=True) if problem is None
+    ], problems
 
 
-def _case(image: LesionImage, files: _ScanFiles, counts: Counter[str]) -> DetectionCase:
+def _leave_out_neighbours(origin: str, used: list[LesionImage], files: ScanFiles) -> None:
+    """Take slices that cannot be used for missing, so that none stops a training."""
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        bad = sorted(set().union(*threads.map(files.leave_out_unusable, used)))
+    report_problems(
+        origin,
+        {"slice about a key slice that is no 16-bit grey PNG of its size": bad},
+        skip_bad=True,
+        remedy="",
+    )
+
+
+def _case(image: LesionImage, files: ScanFiles, counts: Counter[str]) -> DetectionCase:
     folder = files.folder / image.series
     header = read_png_header(slice_path(folder, image.number))
     clipped = clip_boxes(image.corners, size=(header.height, header.width))
     inside = image.chosen(clipped.kept)
     counts.update(clipped.counts)
     counts["slices without boxes"] += not len(clipped.boxes)
-    first, last = unbroken_run(files.numbers(image.series), image.number)
+    first, last = files.run(image)
     return DetectionCase(
         id=image.name,
         group=image.series.split("_")[0],

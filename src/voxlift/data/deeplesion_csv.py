@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from voxlift.core.errors import DataError
+from voxlift.data.coco_annotations import FARTHEST
 from voxlift.data.lesion_images import LesionImage, parse_name
 from voxlift.data.listing_problems import report_problems
 
@@ -104,6 +105,7 @@ class _Lesion:
     diameters_px: tuple[float, float] | None
     window_hu: tuple[float, float] | None
     slice_range: tuple[int, int] | None
+    sizes: tuple[tuple[int, int], ...]
     of_slice: tuple[str, float, float]
 
 
@@ -130,7 +132,7 @@ def _parse_row(row: dict[str, str]) -> _Lesion:
     if parse_name(row["File_name"]) is None:
         raise _UnusableError("File_name that is not <patient>_<study>_<series>_<slice>.png")
     box = _numbers(row, "Bounding_boxes", 4)
-    if box is None:
+    if box is None or max(map(abs, box)) > FARTHEST:
         raise _UnusableError("Bounding_boxes that are not 4 numbers")
     spacing = _numbers(row, "Spacing_mm_px_", 3)
     if spacing is None or min(spacing) <= 0:
@@ -149,8 +151,18 @@ def _parse_row(row: dict[str, str]) -> _Lesion:
         diameters_px=None if diameters is None else (diameters[0], diameters[1]),
         window_hu=None if window is None else (window[0], window[1]),
         slice_range=None if slice_range is None else (int(slice_range[0]), int(slice_range[1])),
+        sizes=_sizes(row),
         of_slice=(SPLIT_NUMBERS[split] if split is not None else "", spacing[0], spacing[2]),
     )
+
+
+def _sizes(row: dict[str, str]) -> tuple[tuple[int, int], ...]:
+    size = _numbers(row, "Image_size", 2)
+    if size is None:
+        return ()
+    # The table does not tell which comes first.
+    one, other = int(size[0]), int(size[1])
+    return ((one, other),) if one == other else ((one, other), (other, one))
 
 
 def _numbers(row: dict[str, str], column: str, count: int) -> tuple[float, ...] | None:
@@ -190,4 +202,5 @@ def _join(lesions: list[_Lesion]) -> LesionImage:
         ),
         window_hu=lesions[0].window_hu,
         slice_range=(min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None,
+        sizes=next((lesion.sizes for lesion in lesions if lesion.sizes), ()),
     )

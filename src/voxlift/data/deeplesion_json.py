@@ -1,10 +1,10 @@
 """DeepLesion's key slices in COCO's form, with `slice_no`, `slice_intv` and `noisy`."""
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -86,18 +86,22 @@ def _image(annotations: CocoAnnotations, image: CocoImage, split: str) -> Lesion
         lesion_types=(None,) * count,
         diameters_mm=(None,) * count,
         window_hu=_pair(window),
+        sizes=() if image.size is None else (image.size,),
     )
 
 
 def _positive(value: Any) -> float | None:
-    if isinstance(value, int | float) and math.isfinite(value) and value > 0:
-        return float(value)
-    return None
+    return float(value) if _is_number(value) and value > 0 else None
 
 
 def _pair(value: Any) -> tuple[float, float] | None:
     if isinstance(value, list) and len(value) == 2:
         low, high = value
-        if isinstance(low, int | float) and isinstance(high, int | float):
+        if _is_number(low) and _is_number(high):
             return float(low), float(high)
     return None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    # Whole numbers in JSON may be too large for a float.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max

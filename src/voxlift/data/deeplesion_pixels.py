@@ -1,6 +1,7 @@
 """CT slices as DeepLesion stores them: one 16-bit PNG a slice, whose values are HU + 32768."""
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from voxlift.data.detection_cases import Slices, Unit
 from voxlift.data.slice_context import context_positions, interpolate
 
 HU_OFFSET = 32768
+# No CT has slices as large; a file of a few kB may claim to.
+MAX_SLICE_PIXELS = 4096 * 4096
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8s8xIIBB")
@@ -32,6 +35,11 @@ class PngHeader(NamedTuple):
     def is_hounsfield(self) -> bool:
         """Whether it can hold HU + 32768."""
         return self.bits == 16 and self.is_grey
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it is not decoded for its size."""
+        return self.height * self.width > MAX_SLICE_PIXELS
 
     def describe(self) -> str:
         """Say how many bits of what the pixels have."""
@@ -52,6 +60,8 @@ def read_png_header(path: Path) -> PngHeader:
     if len(start) < _HEADER.size or not start.startswith(_SIGNATURE):
         raise DataError(f"{path} is no PNG, or is cut off.")
     _, width, height, bits, colours = _HEADER.unpack(start)
+    if not (height and width):
+        raise DataError(f"{path} is damaged: it claims {height} x {width} pixels. Fetch it again.")
     return PngHeader(height, width, bits, colours == _GREY)
 
 
@@ -59,7 +69,7 @@ def read_hounsfield(path: Path) -> Float32[np.ndarray, "height width"]:
     """Read one slice in HU.
 
     Raises:
-        DataError: If it is no 16-bit greyscale PNG, or is damaged.
+        DataError: If it is no 16-bit greyscale PNG, is too large or is damaged.
     """
     header = read_png_header(path)
     if not header.is_hounsfield:
@@ -67,10 +77,15 @@ def read_hounsfield(path: Path) -> Float32[np.ndarray, "height width"]:
             f"{path} has {header.describe()} a pixel; expected 16 bits of grey, HU + 32768. "
             "Images scaled to 8 bits have lost their HU: give the original files."
         )
+    if header.is_too_large:
+        raise DataError(
+            f"{path} is too large to decode safely: {header.height} x {header.width} pixels; at "
+            f"most {MAX_SLICE_PIXELS:,} are read. Give the original files."
+        )
     try:
         with path.open("rb") as file, PngImageFile(file) as image:
             stored = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}. Fetch it again.") from error
     return stored.astype(np.float32) - HU_OFFSET
 

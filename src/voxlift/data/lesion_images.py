@@ -7,8 +7,9 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
-_FILE_NAME = re.compile(r"(\d+_\d+_\d+)_(\d+)\.png")
-_SLICE_NAME = re.compile(r"(?:.*[/\\])?(\d+_\d+_\d+)[/\\](\d+)\.png")
+# At most nine digits a number: longer ones are no names of files.
+_FILE_NAME = re.compile(r"([0-9]{1,9}(?:_[0-9]{1,9}){2})_([0-9]{1,9})\.png")
+_SLICE_NAME = re.compile(r"(?:.*[/\\])?([0-9]{1,9}(?:_[0-9]{1,9}){2})[/\\]([0-9]{1,9})\.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class LesionImage:
         diameters_mm: Long and short diameter of each lesion, where they are told.
         window_hu: The window that it was marked in, where it is told.
         slice_range: First and last slice that belong to it, where they are told.
+        sizes: Heights and widths that its boxes may have been drawn for; empty where none is told.
     """
 
     series: str
@@ -44,6 +46,7 @@ class LesionImage:
     diameters_mm: tuple[tuple[float, float] | None, ...]
     window_hu: tuple[float, float] | None = None
     slice_range: tuple[int, int] | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def name(self) -> str:
