@@ -108,6 +108,41 @@ def test_few_empty_images_do_not_stop_the_splitting() -> None:
     assert len(cases.indices("train")) == 14
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_empty_images_of_other_splits_alone_do_not_stop_the_splitting(split: str) -> None:
+    members = [
+        case(n, Boxes.of([]) if n < 12 else None, split=split if n < 15 else "train")
+        for n in range(60)
+    ]
+    cases = DetectionCases(tuple(members), ("lesion",), "test").with_splits(seed=1)
+    assert cases.indices(split).tolist() == list(range(15))
+    assert all(len(cases.indices(name, with_boxes=True)) for name in ("train", "val", "test"))
+
+
+def test_one_split_alone_is_left_as_it_is_on_request() -> None:
+    members = [case(n, split="val") for n in range(3)]
+    cases = DetectionCases(tuple(members), ("lesion",), "test")
+    assert cases.with_splits(seed=1, need_train=False) is cases
+    with pytest.raises(DataError, match="No case is in the split 'train'"):
+        cases.with_splits(seed=1)
+    members = [case(n, split=("val", "test")[n], group="one") for n in range(2)]
+    with pytest.raises(DataError, match="test: A group is in two splits"):
+        DetectionCases(tuple(members), ("lesion",), "test").with_splits(seed=1, need_train=False)
+    # What has a split for training, or none at all, is completed as ever.
+    for given in ("train", ""):
+        members = [case(n, split=given) for n in range(20)]
+        cases = DetectionCases(tuple(members), ("lesion",), "test")
+        assert len(cases.with_splits(seed=1, need_train=False).indices("test")) == 3
+
+
+def test_a_share_of_no_images_is_none() -> None:
+    cases = DetectionCases((case(0, split="val"),), ("lesion",), "test")
+    for fraction in (0.1, 1.0):
+        share = cases.share(cases.indices("train"), fraction=fraction, seed=0)
+        assert share.tolist() == []
+        assert share.dtype == np.int64
+
+
 def test_splits_that_exist_are_kept() -> None:
     members = [replace(case(n), split="test" if n < 5 else "train") for n in range(20)]
     cases = DetectionCases(tuple(members), ("lesion",), "test").with_splits(seed=1)

@@ -252,18 +252,40 @@ class DetectionCases:
         return self.cases[index].source.read(num_slices=num_slices, interval_mm=interval_mm)
 
     def with_splits(
-        self, *, fractions: Fractions = (0.7, 0.15, 0.15), seed: int
+        self,
+        *,
+        fractions: Fractions = (0.7, 0.15, 0.15),
+        seed: int,
+        need_train: bool = True,
     ) -> "DetectionCases":
         """Complete the splits: existing ones are kept, missing ones made; see `split_cases`.
 
         Images with and without boxes are shared out in proportion where there are enough of both.
 
+        Args:
+            fractions: Shares of train, val and test.
+            seed: The run's seed.
+            need_train: Refuse splits without `train`. Otherwise, where every case has a split but
+                none is for training, as in the official file of one split, they stay as they are.
+
         Raises:
             DataError: If there are too few groups, or the existing splits cannot be used.
         """
+        given = {case.split for case in self.cases}
+        try:
+            if not need_train and given.isdisjoint(("", "train")):
+                check_groups([case.split for case in self.cases], self.groups)
+                return self
+        except DataError as error:
+            raise DataError(f"{self.origin}: {error}") from error
         has_boxes = np.array([not case.truth.crowd.all() for case in self.cases], dtype=np.int64)
-        few = len({case.group for case, has in zip(self.cases, has_boxes, strict=True) if not has})
-        labels = has_boxes if few >= _FEWEST_GROUPS else np.zeros_like(has_boxes)
+        # Only what is not in another split yet is shared out.
+        few = {
+            case.group
+            for case, has in zip(self.cases, has_boxes, strict=True)
+            if not has and case.split in ("", "train")
+        }
+        labels = has_boxes if len(few) >= _FEWEST_GROUPS else np.zeros_like(has_boxes)
         try:
             splits = split_cases(
                 labels,

@@ -128,6 +128,8 @@ def label_fraction(
     """
     if not 0 < fraction <= 1:
         raise ConfigError(f"The label fraction is {fraction}; it has to be above 0 and at most 1.")
+    if not len(labels):
+        return np.zeros(0, dtype=np.int64)
     members, counts = _count_groups(labels, groups)
     order = _stratified_order(counts, seed=seed)
     num_classes = np.count_nonzero(counts.sum(0))
