@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.detection_settings import DetectionSettings, DetectorSettings
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import ConfigError, DataError, VoxliftError
 from voxlift.core.geometry import named_geometry
 from voxlift.data.coco import read_coco
 from voxlift.data.detection_batches import detection_preprocessing
@@ -21,6 +21,7 @@ from voxlift.inference.detection import check_detector_classes, detect_cases, th
 from voxlift.inference.saved_model import SavedModel
 from voxlift.nets.detection_head import Detection
 from voxlift.nets.detector import Detector
+from voxlift.nets.factory import create_backbone
 from voxlift.nets.slice_encoder import MP3D
 from voxlift.weights.header import HeadDescription
 
@@ -140,6 +141,66 @@ def test_the_threshold_is_lent() -> None:
     with pytest.raises(IndexError):
         detect_cases(saved(broken), make_cases(), np.array([0]), batch_size=1, score_threshold=0)
     assert broken.score_threshold == 0.5
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A photograph of noise."""
+
+    number: int
+    size: tuple[int, int]
+    unit: Unit = "0-255"
+
+    def read(self, *, num_slices: int, interval_mm: float | None) -> Slices:
+        generator = np.random.default_rng(self.number)
+        array = generator.uniform(0, 255, (num_slices, *self.size)).astype(np.float32)
+        return Slices(array, self.unit)
+
+
+def test_answers_do_not_depend_on_the_images_of_the_batch() -> None:
+    torch.manual_seed(0)
+    backbone = MP3D(
+        Architecture(name="mp3d18", width=8, stem_kernel=7, norm="group", num_slices=3),
+        named_geometry("pretrain"),
+    )
+    settings = DetectorSettings(fpn_channels=16, head_width=16, score_threshold=0, max_boxes=5)
+    model = saved(
+        Detector(backbone, num_classes=1, settings=settings), image_size=32, max_image_size=96
+    )
+    # Stored in three sizes, fed in two; the last is told by its file alone.
+    sizes = ((32, 32), (32, 90), (64, 64), (32, 90), (32, 32), (32, 32))
+    drawn = make_cases().cases[0]
+    cases = replace(
+        make_cases(),
+        cases=tuple(
+            replace(
+                drawn,
+                id=f"image-{number}",
+                size=None if number == 5 else size,
+                source=Noise(number, size),
+            )
+            for number, size in enumerate(sizes)
+        ),
+    )
+    indices, done = np.array([3, 5, 0, 1, 4, 2]), list[str]()
+    alone = detect_cases(model, cases, indices, batch_size=1)
+    together = detect_cases(model, cases, indices, batch_size=4, on_case=done.append)
+    assert done == [f"image-{number}" for number in (3, 1, 5, 0, 4, 2)]
+    for index, one, other in zip(indices, alone, together, strict=True):
+        assert len(one) == 5
+        np.testing.assert_allclose(other.boxes, one.boxes, rtol=1e-4, atol=1e-4)
+        (itself,) = detect_cases(model, cases, np.array([index]), batch_size=1)
+        np.testing.assert_allclose(one.boxes, itself.boxes, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_is_not_finite_is_told() -> None:
+    backbone = create_backbone("resnet10", width=4, stem=3, num_slices=3)
+    detector = Detector(
+        backbone, num_classes=1, settings=DetectorSettings(fpn_channels=8, head_width=8)
+    )
+    torch.nn.init.constant_(next(backbone.parameters()), np.nan)
+    with pytest.raises(VoxliftError, match="not finite"):
+        detect_cases(saved(detector), make_cases(), np.array([0]), batch_size=1)
 
 
 def test_no_cases() -> None:

@@ -245,6 +245,10 @@ class CandidateTable:
         self.rows[path.resolve()] = [_row(str(path), each) for each in candidates]
         self.write()
 
+    def remove(self, path: Path) -> None:
+        """Forget the rows of an input; `write` makes it so in the file."""
+        self.rows.pop(path.resolve(), None)
+
     def write(self) -> None:
         """Write the table.
 

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.data.box_augmentation import resized
 from voxlift.data.detection_batches import detection_loader
 from voxlift.data.detection_cases import DetectionCases
 from voxlift.inference.saved_model import SavedModel
@@ -49,6 +51,9 @@ def detect_cases(
 ) -> list[CaseBoxes]:
     """Find boxes in some cases.
 
+    Images that are fed in one size go into batches together, so that no answer depends on the
+    padding of a larger neighbour.
+
     Args:
         model: A detector.
         cases: The data set.
@@ -57,7 +62,8 @@ def detect_cases(
         score_threshold: Boxes with a lower score are left out; None takes the detector's own. It is
             the detector's own again afterwards.
         autocast: Makes the context in which the network is run.
-        on_case: Called with the id of each case when it is done.
+        on_case: Called with the id of each case when it is done; those of one size follow each
+            other.
 
     Returns:
         What was found in each, in the order of `indices`, clipped to its image.
@@ -65,31 +71,41 @@ def detect_cases(
     Raises:
         ConfigError: If the model is no single detector, or the images are not of its kind.
         DataError: If there is no case, or an image cannot be read.
+        VoxliftError: If the network's maps are not finite.
     """
     detector = the_detector(model)
     device = next(detector.parameters()).device
-    loader = detection_loader(
-        cases,
-        indices,
-        settings=model.detection,
-        preprocessing=model.preprocessing,
-        batch_size=batch_size,
-        seed=0,
-        shuffle=False,
-    )
-    found = []
-    with _threshold(detector, score_threshold):
-        for batch in loader:
-            volumes = batch["volumes"]
-            with autocast():
-                answers = detector.detect([volume.to(device) for volume in volumes])
-            for answer, volume, scale, index in zip(
-                answers, volumes, batch["scales"], batch["indices"].tolist(), strict=True
-            ):
-                found.append(_in_stored_image(answer, volume, scale))
-                if on_case is not None:
-                    on_case(cases.cases[index].id)
-    return found
+    settings = model.detection
+    loaders = [
+        (
+            positions,
+            detection_loader(
+                cases,
+                indices[positions],
+                settings=settings,
+                preprocessing=model.preprocessing,
+                batch_size=min(batch_size, 1) if size is None else batch_size,
+                seed=0,
+                shuffle=False,
+            ),
+        )
+        for size, positions in _by_fed_size(cases, indices, settings).items()
+    ]
+    found: dict[int, CaseBoxes] = {}
+    with lend_threshold(detector, score_threshold):
+        for positions, loader in loaders:
+            places = iter(positions)
+            for batch in loader:
+                volumes = batch["volumes"]
+                with autocast():
+                    answers = detector.detect([volume.to(device) for volume in volumes])
+                for answer, volume, scale, index in zip(
+                    answers, volumes, batch["scales"], batch["indices"].tolist(), strict=True
+                ):
+                    found[next(places)] = _in_stored_image(answer, volume, scale)
+                    if on_case is not None:
+                        on_case(cases.cases[index].id)
+    return [found[position] for position in range(len(indices))]
 
 
 def the_detector(model: SavedModel) -> Detector:
@@ -131,8 +147,8 @@ def _listed(names: tuple[str, ...], *, most: int = 10) -> str:
 
 
 @contextmanager
-def _threshold(detector: Detector, threshold: float | None) -> Iterator[None]:
-    """Let a detector give boxes from another score on for a while."""
+def lend_threshold(detector: Detector, threshold: float | None) -> Iterator[None]:
+    """Let a detector give boxes from another score on for a while; None leaves it its own."""
     before = detector.score_threshold
     detector.score_threshold = before if threshold is None else threshold
     try:
@@ -141,13 +157,32 @@ def _threshold(detector: Detector, threshold: float | None) -> Iterator[None]:
         detector.score_threshold = before
 
 
+def _by_fed_size(
+    cases: DetectionCases, indices: npt.NDArray[np.int64], settings: DetectionSettings
+) -> dict[tuple[int, int] | None, list[int]]:
+    """Group positions in `indices` by the size of their images as fed; None is not known yet.
+
+    Sizes come in the order of their first images.
+    """
+    groups: dict[tuple[int, int] | None, list[int]] = {}
+    for position, index in enumerate(indices.tolist()):
+        size = cases.cases[index].size
+        fed = size and resized(
+            size,
+            image_size=settings.image_size,
+            max_image_size=max(settings.image_size, settings.max_image_size),
+        )
+        groups.setdefault(fed, []).append(position)
+    # Of no images a loader tells.
+    return groups or {None: []}
+
+
 def _in_stored_image(found: Detection, volume: Tensor, scale: Tensor) -> CaseBoxes:
     """Bring boxes from the image as it was fed to the image as it is stored."""
     scales = scale.double().numpy()
     # The scales are rounded, the size of an image is a whole number.
     width, height = np.rint([volume.shape[-1], volume.shape[-2]] / scales[:2])
     corners = found["boxes"].double().cpu().numpy() / scales
-    # A number that is none stays so, for the judgement to refuse it.
     clipped = corners.clip(0, [width, height, width, height])
     scores = found["scores"].double().cpu().numpy()
     return CaseBoxes(

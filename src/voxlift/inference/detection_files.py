@@ -1,8 +1,8 @@
 """Look for lesions in volumes on disk, one after the other, and write what was found in each."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from voxlift.inference.candidate_files import (
 from voxlift.inference.candidate_places import place_candidates
 from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
 from voxlift.inference.context_windows import detect_slices
-from voxlift.inference.detection import the_detector
+from voxlift.inference.detection import lend_threshold, the_detector
 from voxlift.inference.detection_outputs import DetectedCase, DetectionOutputs
 from voxlift.inference.dicom_sr import (
     make_dicom_sr,
@@ -119,7 +119,7 @@ def detect_files(
         options: How the model is applied.
         dicom_sr: Write `NAME.sr.dcm` too for DICOM inputs.
         resume: Pass over inputs whose candidates are there.
-        overwrite: Replace outputs that are there.
+        overwrite: Replace outputs that are there; those of an input that fails are removed.
         series_uid: Which series to read from DICOM folders that hold several.
         autocast: Makes the context in which the network is run, such as one of mixed precision.
         on_case: Called with each input when it is done, the number of those done, and of all.
@@ -129,7 +129,8 @@ def detect_files(
         ConfigError: If the model is no detector of slices, options exclude each other, or a library
             that they need is missing.
         DataError: If an input does not exist, outputs exist already or cannot be written, or those
-            to be resumed are of another input, model or threshold.
+            that are there are of another input of the same name, or are to be kept and were found
+            by another model or threshold.
     """
     options = options or CandidateOptions()
     _check_model(model)
@@ -139,17 +140,16 @@ def detect_files(
     outputs = DetectionOutputs(out, dicom_sr)
     if dicom_sr:
         _check_dicom(cases)
-    outputs.check(cases, may_exist=resume or overwrite)
-    check_writable(out)
-    table = CandidateTable(out / TABLE_NAME)
-    if table.path.exists():
-        table = CandidateTable.read(table.path)
     thresholds = _thresholds(model, options)
+    earlier = _earlier(
+        cases, outputs, identity=identity, thresholds=thresholds, resume=resume, overwrite=overwrite
+    )
+    table = _open_table(cases, outputs, earlier, identity=identity, thresholds=thresholds)
     files: list[DetectedFile] = []
     failures: dict[Path, str] = {}
     for number, case in enumerate(cases, start=1):
-        if resume and all(path.is_file() for path in outputs.paths(case)):
-            content = outputs.read(case, model=identity, thresholds=thresholds)
+        content = earlier.get(case)
+        if content is not None and all(path.is_file() for path in outputs.paths(case)):
             # A run that was stopped between the two has the candidates, but not their rows.
             if table.rows.get(case.path.resolve()) is None:
                 table.add(case.path, content.candidates)
@@ -171,6 +171,9 @@ def detect_files(
                 reason = str(error)
                 named = str(case.path) in reason
                 failures[case.path] = reason if named else f"{case.path}: {reason}"
+                if overwrite:
+                    outputs.remove(case)
+                    table.write()
             else:
                 # What cannot be written would fail for all cases alike, and ends the run.
                 outputs.write(case, answer, is_ct=model.preprocessing.unit == "HU")
@@ -198,7 +201,7 @@ def _look(
     settings = model.detection
     volume = case.read(SCAN_CHANNEL, series_uid=series_uid)[0]
     canonical = to_canonical(volume)
-    with _threshold(model, thresholds.score):
+    with lend_threshold(the_detector(model), thresholds.score):
         found = detect_slices(
             model,
             canonical,
@@ -271,16 +274,48 @@ def _thresholds(model: SavedModel, options: CandidateOptions) -> Thresholds:
     )
 
 
-@contextmanager
-def _threshold(model: SavedModel, score: float) -> Iterator[None]:
-    """Let a detector give boxes from this score on for a while; it keeps its own."""
-    detector = the_detector(model)
-    before = detector.score_threshold
-    detector.score_threshold = score
-    try:
-        yield
-    finally:
-        detector.score_threshold = before
+def _earlier(
+    cases: Sequence[SegmentationInput],
+    outputs: DetectionOutputs,
+    *,
+    identity: ModelIdentity,
+    thresholds: Thresholds,
+    resume: bool,
+    overwrite: bool,
+) -> dict[SegmentationInput, CandidateFile]:
+    """Read what is to be gone on with; refuse to lose what is there, and bad places to write."""
+    outputs.check_names(cases)
+    found = {}
+    if resume:
+        read = (outputs.read(case, model=identity, thresholds=thresholds) for case in cases)
+        found = {case: content for case, content in zip(cases, read, strict=True) if content}
+    elif overwrite:
+        outputs.check_replaced(cases)
+    else:
+        outputs.check_free(cases)
+    check_writable(outputs.folder)
+    return found
+
+
+def _open_table(
+    cases: Sequence[SegmentationInput],
+    outputs: DetectionOutputs,
+    earlier: Mapping[SegmentationInput, CandidateFile],
+    *,
+    identity: ModelIdentity,
+    thresholds: Thresholds,
+) -> CandidateTable:
+    """Start a table, or go on with that of an earlier run if it fits this one."""
+    path = outputs.folder / TABLE_NAME
+    if not path.exists():
+        return CandidateTable(path)
+    table = CandidateTable.read(path)
+    outputs.check_others(cases, model=identity, thresholds=thresholds)
+    for case in cases:
+        # Rows of what is to be found anew may be of another model.
+        if case not in earlier:
+            table.remove(case.path)
+    return table
 
 
 def _check_dicom(cases: Sequence[SegmentationInput]) -> None:

@@ -80,11 +80,11 @@ class DetectionOutputs:
         report = [self.report(case)] if self.has_report(case) else []
         return [self.json(case), self.picture(case), *report]
 
-    def check(self, cases: Sequence[SegmentationInput], *, may_exist: bool) -> None:
-        """Refuse to write over what is there, and names that cannot be written.
+    def check_names(self, cases: Sequence[SegmentationInput]) -> None:
+        """See that no name is too long to be written.
 
         Raises:
-            DataError: If something is there, or a name is too long.
+            DataError: If one is.
         """
         for case in cases:
             beyond = len(os.fsencode(self.json(case).name)) + _ASIDE_BYTES - _MAX_NAME_BYTES
@@ -93,10 +93,17 @@ class DetectionOutputs:
                     f"{case.path}: the name of its output {self.json(case).name} would be {beyond} "
                     "bytes too long for a file system. Give the input a shorter name."
                 )
+
+    def check_free(self, cases: Sequence[SegmentationInput]) -> None:
+        """Refuse to write over what is there.
+
+        Raises:
+            DataError: If something is there.
+        """
         table = self.folder / TABLE_NAME
-        there = [path for case in cases for path in self.paths(case) if path.exists()]
+        there = [path for case in cases for path in self._any(case) if path.exists()]
         there = [table, *there] if table.exists() else there
-        if there and not may_exist:
+        if there:
             more = f" and {len(there) - 3} more" if len(there) > 3 else ""
             raise DataError(
                 f"These are there already: {', '.join(map(str, there[:3]))}{more}. Go on with an "
@@ -106,32 +113,66 @@ class DetectionOutputs:
 
     def read(
         self, case: SegmentationInput, *, model: ModelIdentity, thresholds: Thresholds
-    ) -> CandidateFile:
-        """Read what an earlier run found in a case, to go on with it.
+    ) -> CandidateFile | None:
+        """Read what an earlier run found in a case, to go on with it; None if there is nothing.
 
         Raises:
             DataError: If it cannot be read, or is of another input, model or threshold.
         """
         path = self.json(case)
+        if not path.exists():
+            return None
         found = read_candidates(path)
-        remedy = "Detect again by --overwrite, or choose another folder with --out."
-        if Path(found.input).resolve() != case.path.resolve():
-            raise DataError(f"{path} is of {found.input}, not of {case.path}. {remedy}")
-        if found.model != model:
+        _check_input(path, found, case)
+        difference = _difference(found, model, thresholds)
+        if difference:
             raise DataError(
-                f"{path} is of another model: {found.model.name} (sha256 "
-                f"{str(found.model.sha256)[:12]}) instead of {model.name} "
-                f"({str(model.sha256)[:12]}). {remedy}"
+                f"{path} {difference}. Detect again by --overwrite, or choose another folder with "
+                "--out."
             )
-        if found.thresholds != thresholds:
-            asked = thresholds.model_dump()
-            differences = ", ".join(
-                f"{name} {_shown(value)} instead of {_shown(asked[name])}"
-                for name, value in found.thresholds.model_dump().items()
-                if value != asked[name]
-            )
-            raise DataError(f"{path} was made with other thresholds: {differences}. {remedy}")
         return found
+
+    def check_replaced(self, cases: Sequence[SegmentationInput]) -> None:
+        """See that what cases of an earlier run left is replaced by the same cases alone.
+
+        Raises:
+            DataError: If outputs of another input have the name of one of these.
+        """
+        for case in cases:
+            try:
+                found = read_candidates(self.json(case))
+            except DataError:
+                # Nothing, or nothing that can be read, whose place is taken.
+                continue
+            _check_input(self.json(case), found, case)
+
+    def check_others(
+        self,
+        cases: Sequence[SegmentationInput],
+        *,
+        model: ModelIdentity,
+        thresholds: Thresholds,
+    ) -> None:
+        """See that candidates of other cases, which stay, were found in the same way.
+
+        Raises:
+            DataError: If some cannot be read, or are of another model or threshold.
+        """
+        replaced = {self.json(case) for case in cases}
+        for path in sorted(self.folder.glob(f"*{JSON_ENDING}")):
+            if path in replaced:
+                continue
+            difference = _difference(read_candidates(path), model, thresholds)
+            if difference:
+                raise DataError(
+                    f"{path} {difference}, and {TABLE_NAME} would mix its candidates with new "
+                    "ones. Choose another folder with --out."
+                )
+
+    def remove(self, case: SegmentationInput) -> None:
+        """Remove every file that an earlier run may have left of a case."""
+        for path in self._any(case):
+            path.unlink(missing_ok=True)
 
     def write(self, case: SegmentationInput, answer: DetectedCase, *, is_ct: bool) -> None:
         """Write all files of a case, the candidates last: once they are there, it is done.
@@ -142,7 +183,7 @@ class DetectionOutputs:
             is_ct: Whether its values are HU, which pictures have windows for.
         """
         # Those of an earlier run do not go with the picture of this one.
-        self.json(case).unlink(missing_ok=True)
+        self.remove(case)
         write_candidate_overview(
             self.picture(case),
             answer.merged,
@@ -155,6 +196,33 @@ class DetectionOutputs:
         if answer.report is not None:
             write_dicom_sr(self.report(case), answer.report)
         write_candidates(self.json(case), answer.content)
+
+    def _any(self, case: SegmentationInput) -> list[Path]:
+        """Every file that some run may have written of a case, the candidates first."""
+        return [self.json(case), self.picture(case), self.report(case)]
+
+
+def _check_input(path: Path, found: CandidateFile, case: SegmentationInput) -> None:
+    if Path(found.input).resolve() != case.path.resolve():
+        raise DataError(
+            f"{path} is of {found.input}, not of {case.path}. Choose another folder with --out."
+        )
+
+
+def _difference(found: CandidateFile, model: ModelIdentity, thresholds: Thresholds) -> str:
+    """Tell how candidates were found otherwise; empty if they were not."""
+    if found.model != model:
+        return (
+            f"is of another model: {found.model.name} (sha256 {str(found.model.sha256)[:12]}) "
+            f"instead of {model.name} ({str(model.sha256)[:12]})"
+        )
+    asked = thresholds.model_dump()
+    differences = [
+        f"{name} {_shown(value)} instead of {_shown(asked[name])}"
+        for name, value in found.thresholds.model_dump().items()
+        if value != asked[name]
+    ]
+    return f"was made with other thresholds: {', '.join(differences)}" if differences else ""
 
 
 def _shown(value: float) -> str:
