@@ -174,5 +174,23 @@ def test_runs_of_detectors_are_drawn_over_each_other(
 def test_options_of_detectors_are_refused_for_others(
     finetuned: Run, small_finetuning: FinetuneConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="--images and --compare are for detectors"):
+    with pytest.raises(ConfigError, match="--images, --compare and --matching are for"):
         evaluate(finetuned.folder, data=small_finetuning.data, out=tmp_path / "x", compare=["y"])
+
+
+def test_the_overlap_of_a_run_is_that_of_its_evaluation(
+    detected: Run, small_detection: DetectConfig, tmp_path: Path
+) -> None:
+    words = {"data": small_detection.data, "batch_size": 2}
+    with pytest.raises(DataError, match="measured by iou, this would be by iobb"):
+        evaluate(
+            detected.folder,
+            out=tmp_path / "a",
+            matching="iobb",
+            compare=[detected.folder],
+            **words,  # type: ignore[arg-type]
+        )
+    assert not (tmp_path / "a").exists()
+    evaluate(detected.folder, out=tmp_path / "b", matching="iobb", **words)  # type: ignore[arg-type]
+    report = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert report["metrics"]["matching"] == "iobb"

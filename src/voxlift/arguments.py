@@ -113,7 +113,9 @@ class EvaluateCommand:
         images: Of a detector: folder of the images, where it is not beside the annotations.
         compare: Of a detector: folders of evaluations or runs on the same images, whose FROC curves
             are drawn over this one's.
-        batch_size: Samples in a batch.
+        matching: Of a detector: how the overlap that makes a hit is measured; None takes the way of
+            its run.
+        batch_size: Samples in a batch; None takes what suits the task.
         device: Where the network runs; auto takes the fastest there is.
         skip_bad: List unreadable files and go on without them.
         debug: Show tracebacks of errors.
@@ -125,7 +127,8 @@ class EvaluateCommand:
     split: Split = "test"
     images: Path | None = None
     compare: tuple[Path, ...] = ()
-    batch_size: int = 32
+    matching: Literal["iou", "iobb"] | None = None
+    batch_size: int | None = None
     device: Device = "auto"
     skip_bad: Flag = False
     debug: Flag = False

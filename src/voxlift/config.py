@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from voxlift.core.detection_settings import DetectorSettings, Noisy, NumSlices
+from voxlift.core.detection_settings import DetectorSettings, Matching, Noisy, NumSlices
 from voxlift.core.preprocessing import window_bounds
 from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.data.classification_batches import VolumeAugmentation
@@ -61,7 +61,7 @@ class MachineConfig(BaseModel):
         precision: `auto` takes bf16 where the hardware computes in it, else fp32.
         workers: Processes that load data beside the main one.
         compile: Compile the network with torch.compile; pays for itself in long runs on GPUs.
-        cache_gb: Memory in GB that decoded data may take up.
+        cache_gb: Memory in GB that decoded data may take up; detection keeps none.
         progress: Show a progress bar where the output is a terminal.
     """
 
@@ -389,7 +389,7 @@ class DetectConfig(RunConfig):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     patience: int = Field(default=0, ge=0)
     keep: Literal["best", "last"] = "best"
-    matching: Literal["iou", "iobb"] = "iou"
+    matching: Matching = "iou"
     slices: KeySliceConfig = KeySliceConfig()
     detector: DetectorSettings = DetectorSettings()
     augmentation: BoxAugmentation = BoxAugmentation()

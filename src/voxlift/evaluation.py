@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torchmetrics.classification import MulticlassAccuracy
 
 from voxlift.config import MachineConfig
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
 from voxlift.data.classification_cases import ClassificationCases
@@ -24,8 +25,7 @@ from voxlift.data.image_source import open_images
 from voxlift.data.segmentation_source import open_segmentation
 from voxlift.inference.classification import predict_cases, write_report
 from voxlift.inference.detection_report import judge_detector
-from voxlift.inference.froc_comparison import compare_runs
-from voxlift.inference.froc_file import load_froc
+from voxlift.inference.froc_comparison import check_comparable, compare_runs
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions
 from voxlift.inference.segmentation_report import check_labels, judge_segmenter
@@ -38,6 +38,9 @@ from voxlift.training.hardware import Device, autocast, choose_device
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test", "all"]
+
+BATCH_SIZES = {"pretrain": 32, "classify": 32, "detect": 4, "segment": 1}
+"""By what the model was trained for."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def evaluate(
     split: Split = "test",
     images: str | Path | None = None,
     compare: Sequence[str | Path] = (),
+    matching: Matching | None = None,
     skip_bad: bool = False,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
     """Judge a saved model on labelled data and write metrics, predictions and figures.
@@ -84,8 +88,11 @@ def evaluate(
         images: Of a detector: folder of the images, where it is not beside the annotations.
         compare: Of a detector: folders of evaluations or runs on the same images, whose FROC curves
             are drawn over this one's.
+        matching: Of a detector: how the overlap that makes a hit is measured, `iou` or `iobb`; None
+            takes the way of its run.
         skip_bad: List unreadable files and go on without them.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch; None takes 32 of photographs and crops, 4 of slices with
+            context, 1 of the windows of a segmenter.
         device: `auto`, `cuda`, `mps` or `cpu`.
 
     Raises:
@@ -101,6 +108,7 @@ def evaluate(
         )
     where = choose_device(MachineConfig.model_validate({"device": device}))
     saved = load_answering(model, device=where)
+    batch_size = batch_size or BATCH_SIZES[saved.head.task]
     if saved.head.task == "detect":
         return _evaluate_detection(
             saved,
@@ -109,13 +117,15 @@ def evaluate(
             split=split,
             images=images,
             compare=[Path(each) for each in compare],
+            matching=matching,
             skip_bad=skip_bad,
             batch_size=batch_size,
             device=where,
         )
-    if images is not None or compare:
+    if images is not None or compare or matching:
         raise ConfigError(
-            f"{model} was trained to {saved.head.task}; --images and --compare are for detectors."
+            f"{model} was trained to {saved.head.task}; --images, --compare and --matching are for "
+            "detectors."
         )
     if saved.head.task == "pretrain":
         if split in ("train", "all"):
@@ -216,14 +226,13 @@ def _evaluate_detection(
     split: Split,
     images: str | Path | None,
     compare: Sequence[Path],
+    matching: Matching | None,
     skip_bad: bool,
     batch_size: int,
     device: Device,
 ) -> Evaluation:
     """Measure sensitivity and AP on images with boxes."""
     settings = model.detection
-    for each in compare:
-        load_froc(each)  # What is no report is told before all is judged.
     cases = open_detection(
         data,
         images=images,
@@ -238,6 +247,8 @@ def _evaluate_detection(
         indices = cases.indices(split)
     if not len(indices):
         raise DataError(f"{data} has no images in the split '{split}'. Choose another --split.")
+    matching = matching or settings.matching
+    check_comparable(compare, cases=[cases.cases[i] for i in indices], matching=matching)
     report = judge_detector(
         model,
         cases,
@@ -246,6 +257,7 @@ def _evaluate_detection(
         split=split,
         batch_size=batch_size,
         seed=settings.seed,
+        matching=matching,
         autocast=lambda: autocast(MachineConfig(), device),
     )
     if compare:

@@ -156,7 +156,7 @@ def test_prediction_answers_like_the_evaluation(
     [
         ("--task segment --recipe classify-few", "--recipe classify-few is for the task classify"),
         ("--task classify --recipe hippocampus", "--recipe hippocampus is for the task segment"),
-        ("--task detect", "Unknown task 'detect'; known are classify, segment"),
+        ("--task guess", "Unknown task 'guess'; known are classify, segment, detect"),
         ("--task segment --data nosuch", "nosuch is not there"),
         ("--recipe hippocampus --data nosuch", "nosuch is not there"),
     ],

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from voxlift.metrics.box_matching import Matching, find_lesions
+from voxlift.core.detection_settings import Matching
+from voxlift.metrics.box_matching import find_lesions
 from voxlift.metrics.box_outcomes import NO_BOX, box_outcomes
 from voxlift.metrics.findings import NOT_FOUND
 from voxlift.metrics.image_boxes import ImageBoxes

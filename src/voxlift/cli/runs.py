@@ -133,6 +133,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
         split=command.split,
         images=command.images,
         compare=command.compare,
+        matching=command.matching,
         skip_bad=command.skip_bad,
         batch_size=command.batch_size,
         device=command.device,

@@ -10,6 +10,8 @@ Head = Literal["faster-rcnn", "retinanet", "fcos"]
 Noisy = Literal["drop", "ignore", "keep"]
 """Leave such boxes out, take them as regions to be ignored, or believe them."""
 
+Matching = Literal["iou", "iobb"]
+
 NumSlices = Annotated[int, Field(ge=MIN_SLICES, le=MAX_SLICES)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -59,6 +61,8 @@ class DetectionSettings(BaseModel):
             `image_size`.
         class_agnostic: Whether all classes of the data were taken as one.
         noisy: What was done with boxes that DeepLesion marks as possibly wrong.
+        matching: Overlap that makes a hit when it is judged: over the union of both boxes, or over
+            the found box.
         detector: What stands on the backbone.
         seed: Of the run, by which it split its data.
         fractions: Shares of training, validation and test cases, likewise.
@@ -76,6 +80,7 @@ class DetectionSettings(BaseModel):
     max_image_size: PositiveInt = 1333
     class_agnostic: bool = False
     noisy: Noisy = "drop"
+    matching: Matching = "iou"
     detector: DetectorSettings = DetectorSettings()
     seed: int = 0
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)

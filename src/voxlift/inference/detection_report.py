@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.files import write_text
 from voxlift.data.detection_cases import DetectionCase, DetectionCases
 from voxlift.figures.detections import MOST_FOUND, plot_detections
@@ -28,7 +29,6 @@ from voxlift.inference.froc_file import write_froc
 from voxlift.inference.judged_case import JudgedCase, judge_cases
 from voxlift.inference.lesion_facts import SizeMeasure, lesion_sizes_mm, lesion_types
 from voxlift.inference.saved_model import SavedModel
-from voxlift.metrics.box_matching import Matching
 from voxlift.metrics.detection import DetectionJudgement, DetectionMetrics, judge_detection
 from voxlift.metrics.froc_bootstrap import FrocCurve, bootstrap_froc
 
@@ -72,7 +72,7 @@ def judge_detector(
     batch_size: int,
     seed: int = 0,
     autocast: Autocast = nullcontext,
-    matching: Matching = "iou",
+    matching: Matching | None = None,
     on_case: Callable[[str], None] | None = None,
 ) -> DetectionReport:
     """Find boxes in cases, compare them with the true ones, and write the report.
@@ -95,7 +95,8 @@ def judge_detector(
         seed: Seed of the bootstrap.
         autocast: Makes the context in which the network is run: that of prediction, so that what is
             judged is what users get.
-        matching: How the overlap that makes a hit is measured: `iou` or `iobb`.
+        matching: How the overlap that makes a hit is measured: `iou` or `iobb`; None takes the
+            model's.
         on_case: Called with the id of each case when it is done.
 
     Raises:
@@ -104,6 +105,7 @@ def judge_detector(
     """
     detector = the_detector(model)
     check_detector_classes(model, cases)
+    matching = matching or model.detection.matching
     score_threshold = min(detector.score_threshold, JUDGED_SCORE)
     found = detect_cases(
         model,

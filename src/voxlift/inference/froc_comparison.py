@@ -7,13 +7,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
+from voxlift.data.detection_cases import DetectionCase
 from voxlift.figures.froc import plot_froc
 from voxlift.inference.froc_file import (
     FINDINGS_FILE,
     FrocRecord,
     JudgedFindings,
+    digest_cases,
     load_findings,
     load_froc,
 )
@@ -65,6 +68,38 @@ class RunComparison(BaseModel):
         return means | {
             f"{each.name} - {self.reference}": each.mean_sensitivity for each in self.differences
         }
+
+
+def check_comparable(
+    folders: Sequence[Path], *, cases: Sequence[DetectionCase], matching: Matching
+) -> None:
+    """See that reports can be compared with one that is to be made, before it is made.
+
+    Args:
+        folders: Where `judge_detector` wrote.
+        cases: The cases that are to be judged.
+        matching: How the overlap that makes a hit will be measured.
+
+    Raises:
+        ConfigError: If one is given twice.
+        DataError: If one cannot be read, or was measured on other images or in another way.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("A report is given twice. Give each once.")
+    digest = digest_cases(cases)
+    for folder in folders:
+        record = load_froc(folder)
+        if record.cases_sha256 != digest:
+            raise DataError(
+                f"{folder} was measured on {record.num_images} images with {record.num_lesions} "
+                f"lesions, and these are {len(cases)} images, or their true boxes are others. "
+                "Compare runs on the same data and split."
+            )
+        if record.matching != matching:
+            raise DataError(
+                f"{folder} was measured by {record.matching}, this would be by {matching}. Give "
+                f"--matching {record.matching}, or evaluate that one again."
+            )
 
 
 def compare_runs(folders: Sequence[Path], out: Path, *, seed: int = 0) -> RunComparison:

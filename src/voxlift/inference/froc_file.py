@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside, write_text
 from voxlift.data.detection_cases import DetectionCase
 from voxlift.metrics.bootstrap import Interval, Number
-from voxlift.metrics.box_matching import Matching
 from voxlift.metrics.detection import DetectionJudgement
 from voxlift.metrics.findings import Findings
 from voxlift.metrics.froc_bootstrap import FrocCurve

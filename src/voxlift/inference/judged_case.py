@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import DataError
 from voxlift.data.detection_cases import DetectionCase
 from voxlift.inference.detection import CaseBoxes
-from voxlift.metrics.box_matching import Matching
 from voxlift.metrics.box_outcomes import BoxOutcomes, box_outcomes
 from voxlift.metrics.image_boxes import Floats, check_image_boxes
 

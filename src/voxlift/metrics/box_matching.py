@@ -1,15 +1,13 @@
 """Which detected boxes count as hits of which true boxes."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError
 from voxlift.metrics.findings import Findings, ImageHits, collect_findings
 from voxlift.metrics.image_boxes import Floats, ImageBoxes
-
-Matching = Literal["iou", "iobb"]
 
 
 def find_lesions(

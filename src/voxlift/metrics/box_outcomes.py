@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxlift.metrics.box_matching import Matching, image_hits, overlaps
+from voxlift.core.detection_settings import Matching
+from voxlift.metrics.box_matching import image_hits, overlaps
 from voxlift.metrics.findings import NOT_FOUND
 from voxlift.metrics.image_boxes import Floats, ImageBoxes, Integers, Mask
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import DataError
 from voxlift.metrics.average_precision import (
     COCO_THRESHOLDS,
@@ -17,7 +18,7 @@ from voxlift.metrics.average_precision import (
     average_precision_of,
 )
 from voxlift.metrics.bootstrap import Interval, Number, draw_resamples
-from voxlift.metrics.box_matching import Matching, find_lesions
+from voxlift.metrics.box_matching import find_lesions
 from voxlift.metrics.froc import DEEPLESION_RATES, FrocResult, froc_of
 from voxlift.metrics.froc_bootstrap import FrocCurve, froc_curve
 from voxlift.metrics.image_boxes import ImageBoxes, check_image_boxes

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError
-from voxlift.metrics.box_matching import Matching, find_lesions
+from voxlift.metrics.box_matching import find_lesions
 from voxlift.metrics.findings import NOT_FOUND, Findings, Floats
 from voxlift.metrics.image_boxes import check_image_boxes
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from voxlift.core.backbone import Backbone
 from voxlift.core.detection_settings import DetectorSettings, Head
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import ConfigError, DataError, VoxliftError
 from voxlift.nets.detection_head import (
     Detection,
     DetectionHead,
@@ -143,10 +143,14 @@ class Detector(nn.Module):
         Raises:
             DataError: For volumes that cannot be put into one batch, targets that do not fit them,
                 or boxes without area or outside their image.
+            VoxliftError: In evaluation, if a map is not finite.
         """
         images = pad_volumes(volumes, multiple=math.lcm(*self.strides))
         checked = self._check(targets, images.image_sizes) if self.training else None
-        result: Losses | list[Detection] = self.head(images, self.pyramid(images.tensors), checked)
+        maps = self.pyramid(images.tensors)
+        if not self.training:
+            check_finite(maps)
+        result: Losses | list[Detection] = self.head(images, maps, checked)
         return result
 
     def compute_losses(
@@ -179,6 +183,19 @@ class Detector(nn.Module):
             check_target(target, size=size, num_classes=self.num_classes)
             for target, size in zip(targets, sizes, strict=True)
         ]
+
+
+def check_finite(maps: Maps) -> None:
+    """Refuse maps with NaN or Inf, for boxes that are no numbers would be left out without a word.
+
+    Raises:
+        VoxliftError: If a number is not finite.
+    """
+    if not all(bool(level.isfinite().all()) for level in maps.values()):
+        raise VoxliftError(
+            "The network's feature maps are not finite. Compute in fp32 (--precision fp32), or "
+            "check the weights."
+        )
 
 
 def check_target(target: Target, *, size: tuple[int, int], num_classes: int) -> Target:

@@ -30,7 +30,7 @@ from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
 from voxlift.weights.match import ChannelRule
-from voxlift.weights.parts import take_part
+from voxlift.weights.parts import take_part, take_volume_part
 from voxlift.weights.source import Source, read_source
 
 SCRATCH = "scratch"
@@ -129,7 +129,7 @@ def create_backbone(
             them. None or `scratch` starts from random weights.
         num_slices: Slices of the input, which a group transform turns into planes, for detection
             in key slices; needed by `mp3d18` and `mp3d63`, possible for ResNets. A file for other
-            slices is adapted.
+            slices is adapted. 0 takes a file's network without its group transform, for volumes.
         slice_start: What a group transform computes before it has learnt, new or adapted: the
             `center` slice, or the `mean` of all.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
@@ -141,6 +141,8 @@ def create_backbone(
         WeightsError: If the weights do not fit, or contradict an explicit option.
     """
     file = _read(weights, name)
+    if num_slices == 0:
+        file, num_slices = file and take_volume_part(file), None
     backbone = make_backbone(
         name,
         geometry=geometry,
@@ -222,7 +224,7 @@ def backbone_class(architecture: Architecture) -> BackboneClass:
 
 
 def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, str] | None:
-    """Give the geometry that a backbone brings along; None if it follows the data.
+    """Give the geometry that a backbone of volumes brings along; None if it follows the data.
 
     Args:
         name: Name of the backbone; None takes that of the weights.
@@ -236,6 +238,7 @@ def own_geometry(name: str | None, weights: Source | None) -> tuple[Geometry, st
         WeightsError: If the weights cannot be read.
     """
     file = _read(weights, name)
+    file = file and take_volume_part(file)
     name = name or (file.header.architecture.name if file else DEFAULT_BACKBONE)
     _check_name(name)
     if file is not None and file.geometry_matters:

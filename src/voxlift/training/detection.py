@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voxlift.config import DetectConfig, MachineConfig
+from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig
 from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.geometry import Geometry, named_geometry
@@ -18,13 +18,14 @@ from voxlift.data.detection_source import open_detection
 from voxlift.inference.detection_report import DetectionReport, judge_detector
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.detector import Detector
-from voxlift.nets.factory import own_geometry
+from voxlift.nets.factory import SCRATCH
 from voxlift.training.answering import load_answering
 from voxlift.training.hardware import autocast, choose_device
 from voxlift.training.provenance import Command, describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
+from voxlift.weights.source import read_source
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,11 @@ def open_detection_data(config: DetectConfig, cases: DetectionCases | None = Non
         cases = cases.of_one_class()
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train = cases.indices("train", with_boxes=not config.empty_images)
+    if not len(train):
+        raise DataError(
+            f"{cases.origin}: no training image has a box to learn from. Mark boxes in some, or "
+            "move marked images into the split 'train'."
+        )
     val, test = cases.indices("val"), cases.indices("test")
     if not len(val) and (config.keep == "best" or config.patience):
         raise DataError(
@@ -119,15 +125,21 @@ def _settings(config: DetectConfig, cases: DetectionCases) -> DetectionSettings:
     """
     is_ct = cases.unit == "HU"
     slices = config.slices
+    for option in ("window", "slice_interval_mm"):
+        if not is_ct and getattr(slices, option) != getattr(KeySliceConfig(), option):
+            raise ConfigError(
+                f"{cases.origin} holds photographs, and {option} is for CT. Leave it out."
+            )
     try:
         return DetectionSettings(
             class_names=cases.class_names,
             num_slices=slices.num_slices or (CT_SLICES if is_ct else NUM_SLICES),
             slice_interval_mm=slices.slice_interval_mm if is_ct else None,
             image_size=slices.image_size,
-            max_image_size=max(slices.max_image_size, slices.image_size),
+            max_image_size=slices.max_image_size,
             class_agnostic=config.class_agnostic,
             noisy=config.noisy,
+            matching=config.matching,
             detector=config.detector,
             seed=config.seed,
             fractions=config.fractions,
@@ -146,7 +158,7 @@ def _seen(settings: DetectionSettings) -> str:
 
 
 def _geometry(config: DetectConfig) -> tuple[Geometry, str]:
-    """Choose the strides: as asked for, those that a start brings along, or those of pre-training.
+    """Choose the strides: as asked for, those of a start that is a detector, or of pre-training.
 
     The small strides of a start that was trained on thumbnails would make every map 16 times as
     large, so they are not taken over.
@@ -163,9 +175,10 @@ def _geometry(config: DetectConfig) -> tuple[Geometry, str]:
                 "every slice. Choose pretrain, thumbnail, or auto."
             )
         return asked, f"The geometry is {network.geometry}, as asked."
-    own = own_geometry(network.backbone, network.weights)
-    if own is not None and own[0].strides[-1][0] == 1:
-        return own
+    if network.weights != SCRATCH:
+        header = read_source(network.weights).header
+        if header.architecture.num_slices is not None and header.geometry.strides[-1][0] == 1:
+            return header.geometry, "The geometry is that of the start, which makes planes too."
     return named_geometry("pretrain"), "The geometry is that of pre-training: depth is not strided."
 
 
@@ -244,7 +257,6 @@ def judge_detection_run(
         split=split,
         batch_size=config.batch_size,
         seed=config.seed,
-        matching=config.matching,
         # As in prediction, whatever the precision of the training was.
         autocast=lambda: autocast(MachineConfig(), device),
     )

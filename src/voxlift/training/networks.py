@@ -84,6 +84,7 @@ def _build_backbone(config: RunConfig, *, geometry: Geometry, in_channels: int =
         stem=network.stem,
         norm=network.norm,
         weights=network.weights,
+        num_slices=0,
         zero_init_residual=network.zero_init_residual,
         checkpointing=network.checkpointing,
     )

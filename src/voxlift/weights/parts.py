@@ -8,6 +8,10 @@ from voxlift.weights.file import WeightFile
 from voxlift.weights.foreign.swin_file import BLOCKS
 from voxlift.weights.target import BACKBONE_PREFIX
 
+TRANSFORM = "group_transform"
+PLAIN_NAMES = {"mp3d18": "p3d18", "mp3d63": "p3d63"}
+"""What networks with group transforms are called without; others keep their name."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -73,4 +77,28 @@ def take_part(file: WeightFile, name: str | None) -> WeightFile:
         ),
         ignored={**file.ignored, **dict.fromkeys(left_out, part.reason)},
         notes=(*file.notes, f"{name}, taken out of the {part.whole} of the file"),
+    )
+
+
+def take_volume_part(file: WeightFile) -> WeightFile:
+    """Take of a network that turns slices into planes what it has in common with one of volumes.
+
+    Args:
+        file: The weights.
+
+    Returns:
+        The same without group transforms, which are among what is ignored; the file itself where
+        it has none.
+    """
+    header = file.header
+    if header.architecture.num_slices is None:
+        return file
+    left_out = [name for name in file.tensors if TRANSFORM in name.split(".")]
+    name = PLAIN_NAMES.get(header.architecture.name, header.architecture.name)
+    plain = header.architecture.model_copy(update={"name": name, "num_slices": None})
+    return replace(
+        file,
+        tensors={each: tensor for each, tensor in file.tensors.items() if each not in left_out},
+        header=header.model_copy(update={"architecture": plain}),
+        ignored={**file.ignored, **dict.fromkeys(left_out, "turns slices into a plane")},
     )
