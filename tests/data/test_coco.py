@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.coco import read_coco
@@ -150,16 +150,75 @@ def test_absent_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_unreadable_images(folder: Path) -> None:
     (folder / "images" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"image that cannot be read \(1\): .*1\.png is empty"):
+        read_coco(folder)
+    assert len(read_coco(folder, skip_bad=True)) == 1
+
+
+def test_images_damaged_behind_their_header(folder: Path) -> None:
+    path = folder / "images" / "1.png"
+    path.write_bytes(path.read_bytes()[:-300])
     cases = read_coco(folder)
-    with pytest.raises(DataError, match=r"1\.png is empty"):
+    with pytest.raises(DataError, match=r"1\.png is damaged"):
         cases.read(1)
     assert len(read_coco(folder, skip_bad=True)) == 1
 
 
-def test_an_image_of_another_size(folder: Path) -> None:
+def test_an_image_of_another_size(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases = read_coco(folder)
     Image.new("RGB", (SIZE[0], SIZE[1])).save(folder / "images" / "1.png")
     with pytest.raises(DataError, match=r"20 x 10 pixels .* drawn for 10 x 20"):
-        read_coco(folder).read(1)
+        cases.read(1)
+    with pytest.raises(
+        DataError, match=r"another size .* \(1\): 1.png \(20 x 10 instead of 10 x 20"
+    ):
+        read_coco(folder)
+    with caplog.at_level(logging.WARNING):
+        assert [case.id for case in read_coco(folder, skip_bad=True).cases] == ["0.png"]
+    assert "skipped: image of another size" in caplog.text
+
+
+def test_an_image_that_its_exif_turns_has_the_size_of_what_is_seen(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (SIZE[0], SIZE[1])).save(folder / "images" / "1.png", exif=exif)
+    assert read_coco(folder).read(1).array.shape == (3, *SIZE)
+
+
+@pytest.mark.parametrize(
+    "name", ["../0.png", "a/../0.png", "..\\0.png", "/0.png", "C:\\0.png", "\\\\host\\share\\0.png"]
+)
+def test_names_that_lead_out_of_the_folder(
+    folder: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(folder / "0.png", 5)
+    (folder / "instances.json").write_text(json.dumps(content(["0.png", name])))
+    with pytest.raises(DataError, match=r"leads out of the folder of images \(1\): "):
+        read_coco(folder)
+    with caplog.at_level(logging.WARNING):
+        assert [case.id for case in read_coco(folder, skip_bad=True).cases] == ["0.png"]
+    assert f"skipped: file_name that leads out of the folder of images: {name}" in caplog.text
+    (folder / "instances.json").write_text(json.dumps(content([name])))
+    with pytest.raises(DataError, match="no images that can be used"):
+        read_coco(folder, skip_bad=True)
+
+
+def test_names_longer_than_any_file(folder: Path) -> None:
+    (folder / "instances.json").write_text(json.dumps(content(["0.png", "b" * 5000])))
+    with pytest.raises(DataError, match=r"image listed but not in .* \(1\): b{200}\.\.\."):
+        read_coco(folder)
+    assert len(read_coco(folder, skip_bad=True)) == 1
+    (folder / "instances.json").write_text(json.dumps(content(["b" * 5000])))
+    with pytest.raises(DataError, match=r"none of 1 images looked for, such as b{200}\.\.\., is"):
+        read_coco(folder)
+
+
+def test_sizes_larger_than_any_image(folder: Path) -> None:
+    given = content(["0.png", "1.png"])
+    given["images"][1]["width"] = 10**400
+    (folder / "instances.json").write_text(json.dumps(given))
+    with pytest.raises(DataError, match=r"another size .* \(1\): 1.png"):
+        read_coco(folder)
 
 
 def test_a_size_that_is_not_listed_comes_from_the_file(folder: Path) -> None:

@@ -48,6 +48,9 @@ def test_refuses_others(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="no data set for detection"):
         open_detection(tmp_path / "a.png")
+    (tmp_path / "deep.json").write_text('{"images": ' + "[" * 200_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        open_detection(tmp_path / "deep.json")
     (tmp_path / "empty.json").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty\.json is empty"):
         open_detection(tmp_path / "empty.json")

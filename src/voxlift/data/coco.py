@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from voxlift.data.detection_cases import (
     Slices,
     Unit,
 )
-from voxlift.data.images import read_image
+from voxlift.data.images import read_image, read_image_size
 from voxlift.data.listing_problems import report_problems
 from voxlift.data.splits import SPLITS
 
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _NUM_THREADS = 4
 # So many files are looked for to find out which folder the images are in.
 _NUM_PROBED = 50
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def read_coco(
             annotations.
         class_agnostic: Take all categories as one.
         skip_bad: List and skip what cannot be used, instead of raising; every image is then read
-            once.
+            once, otherwise its header alone.
 
     Raises:
-        DataError: If annotations or images are missing or cannot be used.
+        DataError: If annotations or images are missing or cannot be used, an image has another
+            size than its boxes were drawn for, or its name leads out of the folder.
     """
     data = Path(data)
     files = find_annotations(data)
@@ -106,10 +108,10 @@ def read_coco(
                 "learnt together. Give the same categories, or take all as one (class_agnostic)."
             )
         names = found
-        paths = _image_paths(
+        image_files = _image_files(
             annotations, None if images is None else Path(images), skip_bad=skip_bad
         )
-        cases += _cases(annotations, paths, split)
+        cases += _cases(annotations, image_files, split)
     _refuse_shared_images(str(data), cases)
     if class_agnostic:
         names = (ONE_CLASS["0-255"],)
@@ -147,52 +149,87 @@ def find_annotations(data: Path) -> tuple[tuple[Path, str], ...]:
     return tuple((found[0], split) for split, found in of_split.items() if found)
 
 
-def _image_paths(
+@dataclass(frozen=True)
+class _ImageFile:
+    """An image that is there, with the height and width that its header tells."""
+
+    path: Path
+    size: tuple[int, int]
+
+
+def _image_files(
     annotations: CocoAnnotations, folder: Path | None, *, skip_bad: bool
-) -> dict[str, Path]:
+) -> dict[str, _ImageFile]:
     """Find the image of each file name; those that cannot be used are left out."""
-    root, keeps_folders = _find_images(annotations, folder)
-    paths = {
-        image.name: root / (image.name if keeps_folders else PurePosixPath(image.name).name)
-        for image in annotations.images
-    }
-    problems = {
-        f"image listed but not in {root}": [n for n, path in paths.items() if not path.is_file()]
-    }
-    there = {name: path for name, path in paths.items() if path.is_file()}
-    if skip_bad:
-        unreadable = _unreadable(there)
-        problems["image that cannot be read"] = list(unreadable.values())
-        there = {name: path for name, path in there.items() if name not in unreadable}
+    origin = str(annotations.path)
+    outside = [image.name for image in annotations.images if _leads_outside(image.name)]
     report_problems(
-        str(annotations.path),
+        origin,
+        {"file_name that leads out of the folder of images": [_short(name) for name in outside]},
+        skip_bad=skip_bad,
+        remedy="Give names within that folder, without '..'.",
+    )
+    sizes = {image.name: image.size for image in annotations.images}
+    for name in outside:
+        del sizes[name]
+    if not sizes:
+        raise DataError(f"{origin} lists no images that can be used.")
+    root, keeps_folders = _find_images(annotations.path, list(sizes), folder)
+    paths = {name: _place(root, name, keeps_folders=keeps_folders) for name in sizes}
+    there = {name: path for name, path in paths.items() if _is_file(path)}
+    problems = {
+        f"image listed but not in {root}": [_short(name) for name in paths if name not in there]
+    }
+    files: dict[str, _ImageFile] = {}
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        found = threads.map(lambda path: _check(path, read=skip_bad), there.values())
+        for (name, path), size in zip(there.items(), found, strict=True):
+            if isinstance(size, str):
+                problems.setdefault("image that cannot be read", []).append(size)
+            elif size != (sizes[name] or size):
+                problems.setdefault(
+                    "image of another size (height x width) than its boxes were drawn for", []
+                ).append(f"{name} ({_text(size)} instead of {_text(sizes[name] or size)})")
+            else:
+                files[name] = _ImageFile(path, size)
+    report_problems(
+        origin,
         problems,
         skip_bad=skip_bad,
         remedy="Give the folder of the images, or the annotations that belong to it.",
     )
-    return there
+    return files
+
+
+def _check(path: Path, *, read: bool) -> tuple[int, int] | str:
+    """Return height and width of an image, or why it cannot be read."""
+    try:
+        if read:
+            read_image(path, draft_size=32)
+        return read_image_size(path)
+    except DataError as error:
+        return str(error)
 
 
 def _cases(
-    annotations: CocoAnnotations, paths: dict[str, Path], split: str
+    annotations: CocoAnnotations, files: dict[str, _ImageFile], split: str
 ) -> Iterator[DetectionCase]:
     counts: Counter[str] = Counter(annotations.counts)
     for image in annotations.images:
-        if image.name in paths:
-            yield _case(annotations, image, paths[image.name], split, counts)
+        if image.name in files:
+            yield _case(annotations, image, files[image.name], split, counts)
     handled = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    _log.info("%s: %d images; %s", annotations.path, len(paths), handled or "nothing amiss")
+    _log.info("%s: %d images; %s", annotations.path, len(files), handled or "nothing amiss")
 
 
 def _case(
     annotations: CocoAnnotations,
     image: CocoImage,
-    path: Path,
+    file: _ImageFile,
     split: str,
     counts: Counter[str],
 ) -> DetectionCase:
-    height, width = image.size or read_image(path).shape[:2]
-    clipped = clip_boxes(image.corners, size=(height, width))
+    clipped = clip_boxes(image.corners, size=file.size)
     truth = Boxes(
         boxes=clipped.boxes,
         labels=annotations.labels(image)[clipped.kept],
@@ -203,11 +240,11 @@ def _case(
     counts["images without boxes"] += not len(truth)
     return DetectionCase(
         id=f"{split}/{image.name}" if split else image.name,
-        group=str(path),
+        group=str(file.path),
         split=split,
-        size=(height, width),
+        size=file.size,
         truth=truth,
-        source=PhotographFile(path, (height, width)),
+        source=PhotographFile(file.path, file.size),
         facts={"image_id": image.entry["id"]},
     )
 
@@ -223,49 +260,59 @@ def _refuse_shared_images(origin: str, cases: list[DetectionCase]) -> None:
             )
 
 
-def _find_images(annotations: CocoAnnotations, folder: Path | None) -> tuple[Path, bool]:
+def _find_images(annotations: Path, names: list[str], folder: Path | None) -> tuple[Path, bool]:
     """Find the folder of the images, and whether the folders within the file names count.
 
     Of the usual places, the one with most of the listed images.
     """
-    beside = annotations.path.absolute().parent
+    beside = annotations.absolute().parent
     # COCO calls the folder of `instances_train2017.json` `train2017`.
-    part = annotations.path.stem.removeprefix("instances").strip("_")
+    part = annotations.stem.removeprefix("instances").strip("_")
     if folder is not None:
         folders = [folder]
     else:
         bases = [base / inner for base in (beside, beside.parent) for inner in ("", "images")]
         folders = [base / part for base in bases if part] + bases
-    names = [image.name for image in annotations.images]
     probed = names[:: max(1, len(names) // _NUM_PROBED)]
     places = [(place, keeps) for keeps in (True, False) for place in folders]
 
     def num_found(place: tuple[Path, bool]) -> int:
         root, keeps = place
-        return sum((root / (n if keeps else PurePosixPath(n).name)).is_file() for n in probed)
+        return sum(_is_file(_place(root, name, keeps_folders=keeps)) for name in probed)
 
     best = max(places, key=num_found)
     if not num_found(best):
         looked = ", ".join(str(place) for place in folders)
         raise DataError(
-            f"{annotations.path}: none of {len(probed)} images looked for, such as {probed[0]}, is "
-            f"there. Looked in {looked}. Give the folder of the images."
+            f"{annotations}: none of {len(probed)} images looked for, such as {_short(probed[0])}, "
+            f"is there. Looked in {looked}. Give the folder of the images."
         )
     if not best[1]:
-        _log.info("%s: images are in %s by their names alone", annotations.path, best[0])
+        _log.info("%s: images are in %s by their names alone", annotations, best[0])
     return best
 
 
-def _unreadable(paths: dict[str, Path]) -> dict[str, str]:
-    """Read every image; the messages of those that cannot be, by their names."""
+def _leads_outside(name: str) -> bool:
+    # Of all systems: a file that is harmless on one may be read on another.
+    parts = PureWindowsPath(name)
+    return bool(parts.anchor) or ".." in parts.parts
 
-    def problem(path: Path) -> str:
-        try:
-            read_image(path, draft_size=32)
-        except DataError as error:
-            return str(error)
-        return ""
 
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        problems = zip(paths, threads.map(problem, paths.values()), strict=True)
-        return {name: text for name, text in problems if text}
+def _place(root: Path, name: str, *, keeps_folders: bool) -> Path:
+    return root / (name if keeps_folders else PurePosixPath(name).name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # Such as a name longer than any file's.
+        return False
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

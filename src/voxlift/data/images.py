@@ -3,7 +3,9 @@
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,6 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from voxlift.core.errors import DataError
 
+_Result = TypeVar("_Result")
 RgbImage = UInt8[np.ndarray, "height width 3"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -46,6 +49,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)
 _REMEDY = "Replace or remove the file, or leave out unreadable files with --skip-bad."
 
 
@@ -71,6 +75,26 @@ def read_image(
     Raises:
         DataError: If the file cannot be read, is no image or is too large.
     """
+
+    def read(image: ImageFile.ImageFile) -> RgbImage:
+        return _decode(image, draft_size=draft_size)
+
+    return _with_image(path, read, max_pixels=max_pixels)
+
+
+def read_image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return height and width that `read_image` gives, by the header alone.
+
+    Raises:
+        DataError: If the header cannot be read, or the image is too large.
+    """
+    return _with_image(path, _upright_size, max_pixels=max_pixels)
+
+
+def _with_image(
+    path: str | Path, use: Callable[[ImageFile.ImageFile], _Result], *, max_pixels: int
+) -> _Result:
+    """Open a file of a kind that is known, and do with it what was asked for."""
     try:
         with Path(path).open("rb") as file:
             start = file.read(12)
@@ -80,7 +104,7 @@ def read_image(
                     with reader(file) as image:
                         width, height = image.size
                         if width * height <= max_pixels:
-                            return _decode(image, draft_size=draft_size)
+                            return use(image)
                     problem = (
                         f"is too large to decode safely: {width} x {height} pixels; at most "
                         f"{max_pixels:,} are read. Scale it down first"
@@ -107,6 +131,13 @@ def _decode(image: ImageFile.ImageFile, *, draft_size: int | None) -> RgbImage:
     if orientation in _UPRIGHT:
         return np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
     return rgb
+
+
+def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    width, height = image.size
+    # The method of PNG images itself would decode them, to look for what may stand at their end.
+    orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return (width, height) if orientation in _TURNED else (height, width)
 
 
 def _as_rgb(image: Image.Image) -> RgbImage:
