@@ -1,6 +1,8 @@
 """Average precision against a computation of its own, and against numbers of pycocotools."""
 
+import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,11 +156,56 @@ def test_only_the_best_boxes_count() -> None:
     assert average_precision([boxes], [[TRUTH]], max_boxes=1).value == 0
 
 
+def test_as_many_boxes_count_as_asked_for() -> None:
+    boxes: Any = [[20, 20, 30, 30, 0.9]] * 150 + [[*TRUTH, 0.1]]
+    assert average_precision([boxes], [[TRUTH]]).value == 0
+    for most in (151, 10**12):
+        found = average_precision([boxes], [[TRUTH]], max_boxes=most)
+        assert found.value == pytest.approx(1 / 151)
+
+
 def test_boxes_on_crowds_do_not_count() -> None:
     crowd = [0.0, 0, 100, 100]
     boxes: Any = [[50, 50, 60, 60, 0.9], [70, 50, 80, 60, 0.8], [*TRUTH, 0.7]]
     found = average_precision([boxes], [[crowd, TRUTH]], truth_ignored=[[True, False]])
     assert found.value == 1
+
+
+def test_boxes_without_area_are_on_nothing() -> None:
+    crowds: Any = [[0.0, 0, 100, 100], [50, 50, 50, 50]]
+    boxes: Any = [[50, 50, 50, 50, 0.9], [5, 5, 5, 8, 0.8], [*TRUTH, 0.7]]
+    found = average_precision([boxes], [[*crowds, TRUTH]], truth_ignored=[[True, True, False]])
+    assert found.value == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("labels", [([-3], [2**40]), ([0], [7])])
+def test_any_class_number_will_do(labels: Any) -> None:
+    first, second = labels
+    boxes, truths = [[[*TRUTH, 0.9]]] * 3, [np.array([TRUTH]), np.array([TRUTH]), np.zeros((0, 4))]
+    found = average_precision(
+        boxes,
+        truths,
+        prediction_labels=[first, first, [5]],
+        truth_labels=[first, second, np.zeros(0, dtype=int)],
+    )
+    assert {label: areas.tolist() for label, areas in found.by_label.items()} == {
+        first[0]: [1.0],
+        second[0]: [0.0],
+    }
+
+
+def test_nothing_is_printed_logged_or_written(
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO):
+        _run(random_images(0))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_detected_and_nothing_to_detect() -> None:

@@ -116,13 +116,11 @@ def average_precision_of(
         check_threshold(threshold)
     truths = [image.truth_labels[~image.ignored] for image in images]
     labels: list[int] = np.unique(np.concatenate(truths)).tolist()
-    precisions = _precisions(images, labels, iou_thresholds, max_boxes) if labels else None
-    return AveragePrecision(
-        iou_thresholds=tuple(iou_thresholds),
-        by_label={}
-        if precisions is None
-        else {label: precisions[:, :, place].mean(axis=1) for place, label in enumerate(labels)},
-    )
+    by_label: dict[int, Floats] = {}
+    if labels:
+        areas = _precisions(images, labels, iou_thresholds, max_boxes).mean(axis=1)
+        by_label = {label: areas[:, place] for place, label in enumerate(labels)}
+    return AveragePrecision(iou_thresholds=tuple(iou_thresholds), by_label=by_label)
 
 
 def _precisions(
