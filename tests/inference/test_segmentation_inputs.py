@@ -95,7 +95,7 @@ def test_outputs_of_an_earlier_run_are_passed_over(
     assert list(find(tmp_path, out=tmp_path)) == ["a"]
     assert list(find(mask, out=tmp_path)) == ["a.seg"]
     (tmp_path / "a.nii.gz").unlink()
-    with pytest.raises(DataError, match="only masks and probability maps"):
+    with pytest.raises(DataError, match=r"only masks .* no scan to predict on"):
         find(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_inputs_in_the_output_folder_are_segmented_if_they_are_given(tmp_path: P
 
 
 def test_nothing_and_missing_inputs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to segment"):
+    with pytest.raises(DataError, match="nothing to predict on"):
         find()
     with pytest.raises(DataError, match=r"no .*nowhere"):
         find(tmp_path / "nowhere.nii.gz")

@@ -23,7 +23,7 @@ _CHANNEL_NAME = re.compile(r"(.+)_(\d{4})")
 
 @dataclass(frozen=True)
 class SegmentationInput:
-    """One case to segment.
+    """One case to predict on.
 
     Attributes:
         name: What its outputs are called; no other case of the run has it.
@@ -92,19 +92,19 @@ def find_segmentation_inputs(
         out: Folder of the outputs.
 
     Raises:
-        DataError: If there is nothing to segment, an input is missing, two cases cannot be told
+        DataError: If there is nothing to predict on, an input is missing, two cases cannot be told
             apart, or outputs would be written among the slices of an input.
     """
     if not inputs:
-        raise DataError("There is nothing to segment. Give files or folders of volumes.")
+        raise DataError("There is nothing to predict on. Give files or folders of volumes.")
     paths: dict[Path, Path] = {}
     for each in inputs:
         for path in _find(Path(each), out):
             paths.setdefault(path.resolve(), path)
     if out.resolve() in paths and out.is_dir():
         raise DataError(
-            f"{out} holds a DICOM series that shall be segmented; files among its slices would "
-            "break it. Choose another folder with --out."
+            f"{out} holds a DICOM series that is an input; files among its slices would break it. "
+            " Choose another folder with --out."
         )
     groups = _group_channels(list(paths.values()), num_channels)
     names = _distinct_names([group[0] for group in groups], [len(group) > 1 for group in groups])
@@ -126,7 +126,9 @@ def _find(given: Path, out: Path) -> list[Path]:
         and not (is_within and folder in (path.resolve(), *path.resolve().parents))
     ]
     if not kept:
-        raise DataError(f"{given} holds only masks and probability maps, and no scan to segment.")
+        raise DataError(
+            f"{given} holds only masks and probability maps, and no scan to predict on."
+        )
     if len(kept) < len(found):
         logger.info("%s: %d outputs are passed over.", given, len(found) - len(kept))
     return kept
@@ -164,6 +166,6 @@ def _distinct_names(paths: Sequence[Path], are_grouped: Sequence[bool]) -> list[
             names[position] = "_".join([*folders, own[position]])
     raise DataError(
         "These inputs have the same name, and so would their outputs: "
-        f"{', '.join(str(paths[position]) for position in twice[:4])}. Rename one, or segment them "
-        "into different folders."
+        f"{', '.join(str(paths[position]) for position in twice[:4])}. Rename one, or "
+        "predict on them into different folders."
     )
