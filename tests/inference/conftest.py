@@ -14,16 +14,22 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torch import Tensor, nn
 
 from voxlift.core.architecture import Architecture
+from voxlift.core.detection_settings import DetectionSettings, DetectorSettings
 from voxlift.core.files import write_text
 from voxlift.core.geometry import named_geometry
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
+from voxlift.data.detection_batches import detection_preprocessing
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import write_volume
-from voxlift.inference import segmentation_outputs
+from voxlift.inference import detection_files, detection_outputs, segmentation_outputs
+from voxlift.inference.context_windows import SliceBoxes
+from voxlift.inference.detection import the_detector
 from voxlift.inference.saved_model import SavedModel
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.detector import Detector
+from voxlift.nets.factory import create_backbone
 from voxlift.nets.resnet import ResNet
 from voxlift.weights.header import HeadDescription, WeightHeader, parse_header
 from voxlift.weights.save import save_weights
@@ -229,7 +235,11 @@ def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(image: object, mask: object, path: Path, **_: object) -> None:
         write_text(path, "a picture")
 
+    def draw_candidates(path: Path, *_: object, **__: object) -> None:
+        write_text(path, "a picture")
+
     monkeypatch.setattr(segmentation_outputs, "plot_overview", draw)
+    monkeypatch.setattr(detection_outputs, "write_candidate_overview", draw_candidates)
 
 
 @pytest.fixture
@@ -294,3 +304,56 @@ def _write_dicom_slice(
         else:
             setattr(header, name, value)
     header.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def lesion_detector() -> SavedModel:
+    """A detector of lesions; `_bright_lesions` answers in its place."""
+    settings = DetectionSettings(
+        class_names=("lesion",),
+        num_slices=3,
+        image_size=32,
+        detector=DetectorSettings(fpn_channels=8, head_width=8),
+    )
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet10", width=4, stem=3, num_slices=3)
+    network = Detector(backbone, num_classes=1, settings=settings.detector).eval()
+    head = HeadDescription(
+        task="detect",
+        num_classes=1,
+        class_names=settings.class_names,
+        settings=settings.model_dump(mode="json"),
+    )
+    return SavedModel((network,), head, detection_preprocessing("HU"))
+
+
+def _bright_boxes(model: SavedModel, volume: Volume, **settings: Any) -> list[SliceBoxes]:
+    """Box what is above 500 HU and above 900 HU in each slice, the brighter the surer."""
+    volume.check_finite()
+    threshold = the_detector(model).score_threshold
+    found = []
+    for position, plane in enumerate(volume.array):
+        boxes, scores = [], []
+        for low, high, score in ((900, 2000, 0.75), (500, 900, 0.5)):
+            rows, columns = np.nonzero((plane > low) & (plane <= high))
+            if len(rows) and score >= threshold:
+                ends = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+                boxes.append([float(end) for end in ends])
+                scores.append(score)
+        found.append(
+            SliceBoxes(
+                float(position),
+                np.array(boxes, np.float32).reshape(-1, 4),
+                np.array(scores, np.float32),
+                np.zeros(len(scores), np.int64),
+            )
+        )
+        if settings["on_slice"] is not None:
+            settings["on_slice"](position + 1, len(volume.array))
+    return found
+
+
+@pytest.fixture
+def _bright_lesions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer for a detector by what is bright."""
+    monkeypatch.setattr(detection_files, "detect_slices", _bright_boxes)

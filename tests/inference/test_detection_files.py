@@ -9,28 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 
-from voxlift.core.detection_settings import DetectionSettings, DetectorSettings
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
-from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_volume, write_volume
-from voxlift.inference import detection_files, detection_outputs
+from voxlift.inference import detection_outputs
 from voxlift.inference.candidate_files import CandidateFile, ModelIdentity, read_candidates
-from voxlift.inference.context_windows import SliceBoxes
 from voxlift.inference.detection import the_detector
 from voxlift.inference.detection_files import CandidateOptions, DetectedFiles, detect_files
 from voxlift.inference.saved_model import SavedModel
-from voxlift.nets.detector import Detector
-from voxlift.nets.factory import create_backbone
-from voxlift.weights.header import HeadDescription
 
 WriteSeries = Callable[..., npt.NDArray[np.int16]]
 MODEL = ModelIdentity(name="model.safetensors", sha256="ab" * 32)
-CT = Preprocessing(intensity="window", window=(-1024, 1050), unit="HU", mean=0.45, std=0.2)
+pytestmark = pytest.mark.usefixtures("_bright_lesions")
+
 # First and last voxel of the lesion, (depth, height, width) in canonical order, and of another.
 LESION = ((2, 3, 4), (4, 6, 9))
 OTHER = ((7, 12, 10), (7, 14, 12))
@@ -38,65 +32,8 @@ SPACING_MM, ORIGIN_MM = (2.5, 0.8, 0.8), (-30.0, -12.0, 40.0)
 
 
 @pytest.fixture
-def model() -> SavedModel:
-    """A detector; `_bright` answers in its place."""
-    settings = DetectionSettings(
-        class_names=("lesion",),
-        num_slices=3,
-        image_size=32,
-        detector=DetectorSettings(fpn_channels=8, head_width=8),
-    )
-    torch.manual_seed(0)
-    backbone = create_backbone("resnet10", width=4, stem=3, num_slices=3)
-    network = Detector(backbone, num_classes=1, settings=settings.detector).eval()
-    head = HeadDescription(
-        task="detect",
-        num_classes=1,
-        class_names=settings.class_names,
-        settings=settings.model_dump(mode="json"),
-    )
-    return SavedModel((network,), head, CT)
-
-
-def bright_boxes(model: SavedModel, volume: Volume, **settings: Any) -> list[SliceBoxes]:
-    """Box what is above 500 HU and above 900 HU in each slice, the brighter the surer."""
-    volume.check_finite()
-    threshold = the_detector(model).score_threshold
-    found = []
-    for position, plane in enumerate(volume.array):
-        boxes, scores = [], []
-        for low, high, score in ((900, 2000, 0.75), (500, 900, 0.5)):
-            rows, columns = np.nonzero((plane > low) & (plane <= high))
-            if len(rows) and score >= threshold:
-                ends = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-                boxes.append([float(end) for end in ends])
-                scores.append(score)
-        found.append(
-            SliceBoxes(
-                float(position),
-                np.array(boxes, np.float32).reshape(-1, 4),
-                np.array(scores, np.float32),
-                np.zeros(len(scores), np.int64),
-            )
-        )
-        if settings["on_slice"] is not None:
-            settings["on_slice"](position + 1, len(volume.array))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _bright(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection_files, "detect_slices", bright_boxes)
-
-
-@pytest.fixture
-def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write something in the place of pictures, which take most of the time otherwise."""
-
-    def draw(path: Path, *_: object, **__: object) -> None:
-        write_text(path, "a picture")
-
-    monkeypatch.setattr(detection_outputs, "write_candidate_overview", draw)
+def model(lesion_detector: SavedModel) -> SavedModel:
+    return lesion_detector
 
 
 def scan(*, empty: bool = False) -> Volume:
@@ -287,81 +224,6 @@ def test_equal_names_are_told_apart(model: SavedModel, tmp_path: Path) -> None:
         "two_scan.candidates.json",
     ]
     assert {row["input"] for row in rows_of(tmp_path / "out")} == set(map(str, paths))
-
-
-@pytest.mark.usefixtures("_quick_pictures")
-def test_what_is_there_is_kept_unless_asked(model: SavedModel, scans: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    search(model, [scans / "a.nii.gz"], out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match=r"are there already: .*candidates\.csv.*--resume"):
-        search(model, [scans], out)
-    with pytest.raises(ConfigError, match="exclude each other"):
-        search(model, [scans], out, resume=True, overwrite=True)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    higher = CandidateOptions(score_threshold=0.6)
-    search(model, [scans / "a.nii.gz"], out, overwrite=True, options=higher)
-    assert len(candidates(out, "a").candidates) == len(rows_of(out)) == 1
-
-
-@pytest.mark.usefixtures("_quick_pictures")
-def test_an_unfinished_run_is_gone_on_with(
-    model: SavedModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    search(model, [scans / "a.nii.gz"], out)
-    rows = rows_of(out)
-    # As if it had been stopped between the candidates and their rows.
-    (out / "candidates.csv").unlink()
-    asked: list[str] = []
-
-    def spy(model: SavedModel, volume: Volume, **settings: Any) -> list[SliceBoxes]:
-        asked.append(settings["name"])
-        return bright_boxes(model, volume, **settings)
-
-    monkeypatch.setattr(detection_files, "detect_slices", spy)
-    result = search(model, [scans], out, resume=True)
-    assert asked == [str(scans / "b.nrrd")]
-    assert [file.resumed for file in result.files] == [True, False]
-    assert len(result.files[0].content.candidates) == 2
-    assert rows_of(out) == rows
-    # What is not whole is done again.
-    (out / "a.candidates.png").unlink()
-    search(model, [scans], out, resume=True)
-    assert asked[1:] == [str(scans / "a.nii.gz")]
-    assert rows_of(out) == rows
-
-
-@pytest.mark.usefixtures("_quick_pictures")
-def test_a_run_of_other_things_is_not_gone_on_with(
-    model: SavedModel, scans: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    search(model, [scans / "a.nii.gz"], out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    elsewhere = tmp_path / "elsewhere" / "a.nii.gz"
-    write_volume(elsewhere, scan(empty=True))
-    with pytest.raises(DataError, match=rf"is of {scans / 'a.nii.gz'}, not of {elsewhere}"):
-        search(model, [elsewhere], out, resume=True)
-    with pytest.raises(DataError, match=r"another model: model\.safetensors .* instead of b\.saf"):
-        detect_files(
-            model,
-            [scans / "a.nii.gz"],
-            identity=ModelIdentity(name="b.safetensors"),
-            out=out,
-            resume=True,
-        )
-    options = CandidateOptions(score_threshold=0.5, min_slices=2)
-    with pytest.raises(DataError, match=r"score 0\.05 instead of 0\.5, min_slices 1 instead of 2"):
-        search(model, [scans / "a.nii.gz"], out, resume=True, options=options)
-    options = CandidateOptions(fast_context=True, max_candidates=7)
-    with pytest.raises(DataError, match=r"candidates 100 instead of 7, fast_context off instead"):
-        search(model, [scans / "a.nii.gz"], out, resume=True, options=options)
-    (out / "a.candidates.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match="holds no candidates in the format"):
-        search(model, [scans / "a.nii.gz"], out, resume=True)
-    del before["a.candidates.json"]
-    assert {name: (out / name).read_bytes() for name in before} == before
 
 
 @pytest.mark.usefixtures("_quick_pictures")

@@ -72,8 +72,10 @@ def test_what_is_written_is_read_again(case: SegmentationInput, outputs: Detecti
     outputs.write(case, written, is_ct=True)
     assert outputs.read(case, model=MODEL, thresholds=THRESHOLDS) == written.content
     with pytest.raises(DataError, match=r"scan\.candidates\.json.*--resume"):
-        outputs.check([case], may_exist=False)
-    outputs.check([case], may_exist=True)
+        outputs.check_free([case])
+    outputs.remove(case)
+    outputs.check_free([case])
+    assert outputs.read(case, model=MODEL, thresholds=THRESHOLDS) is None
 
 
 @pytest.mark.parametrize("failing", ["write_candidate_overview", "write_candidates"])
