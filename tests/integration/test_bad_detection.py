@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from voxlift.data.volumes import Volume, write_volume
 from voxlift.training.run import Run
 from voxlift.weights.file import read_header
 
@@ -25,7 +23,6 @@ Spoil = Callable[[Path], tuple[str, ...]]
 QUICK = "--steps 1 --val-steps 1"
 NETWORK = "--weights scratch --backbone resnet10 --width 4 --stem 3"
 SMALL = "--image-size 32 --fpn-channels 16 --head-width 16 --device cpu --precision fp32"
-OWN = "--backbone None --width None --stem None --device cpu --precision fp32"
 
 
 def say_nothing(*_: object, **__: object) -> None:
@@ -336,38 +333,6 @@ def test_a_full_run_folder_is_kept(
     assert snapshot(run_folder) == before
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        ("--num-slices 2", 2, "greater than or equal to 3"),
-        ("--num-slices 28", 2, "less than or equal to 27"),
-        ("--window heart", 1, "no window 'heart'; known are lesions"),
-        ("--window 50 50", 1, "50"),
-        ("--noisy maybe", 2, "maybe"),
-        ("--head yolo", 2, "yolo"),
-        ("--weights nosuch.pth", 1, "nosuch.pth"),
-        ("--fractions 0.5 0.5 0.5", 1, "fractions"),
-        ("--shuffle-slices", 1, "Slices of CT have an order"),
-    ],
-)
-def test_bad_options_are_one_clear_error(
-    words: str,
-    code: int,
-    message: str,
-    lesion_folder: Path,
-    tmp_path: Path,
-    command: Command,
-    capsys: Captured,
-) -> None:
-    out = tmp_path / "new"
-    options = ("finetune", "--task", "detect", "--data", lesion_folder, "--out", out)
-    assert command(*options, *words.split()) == code
-    printed = capsys.readouterr()
-    assert "Traceback" not in printed.err + printed.out
-    assert message in " ".join((printed.err + printed.out).split())
-    assert not out.exists()
-
-
 def test_photographs_have_three_slices(
     pictures: Path, tmp_path: Path, command: Command, capsys: Captured
 ) -> None:
@@ -375,78 +340,4 @@ def test_photographs_have_three_slices(
     options = ("pretrain", "--task", "detect", "--data", pictures, "--out", out)
     assert command(*options, "--num-slices", 9) == 1
     assert_one_clear_error(capsys, "photographs have", "3")
-    assert not out.exists()
-
-
-def test_starts_of_other_tasks(
-    detected: Run,
-    finetuned: Run,
-    lesion_folder: Path,
-    tmp_path: Path,
-    command: Command,
-) -> None:
-    """The backbone is taken, and the log tells what was left."""
-    out = tmp_path / "out"
-    options = ("--config", detected.folder / "config.yaml", "--data", lesion_folder, "--out", out)
-    words = (*OWN.split(), "--weights", finetuned.folder / "model.safetensors")
-    assert command("finetune", *options, *words, *QUICK.split()) == 0
-    log = (out / "log.txt").read_text(encoding="utf-8")
-    for said in (
-        "100.0% of the backbone",
-        "no group transform in the file; made for 5 slices to take the middle slice",
-        "head left as it is: the file has none such",
-        "the file's head was trained to classify",
-    ):
-        assert said in log
-
-
-def test_foreign_files_of_another_network_are_refused(
-    detected: Run, tmp_path: Path, command: Command, capsys: Captured
-) -> None:
-    path, out = tmp_path / "other.pth", tmp_path / "out"
-    torch.save({"encoder.kernel": torch.zeros(3, 3), "encoder.shift": torch.zeros(3)}, path)
-    words = ("--config", detected.folder / "config.yaml", "--weights", path, "--out", out)
-    assert command("finetune", *words) == 1
-    assert_one_clear_error(capsys, "other.pth")
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("task", ["classify", "segment"])
-@pytest.mark.xfail(strict=True, reason="the backbone of a detector is built with its slices")
-def test_a_detector_starts_other_tasks(
-    task: str,
-    detected: Run,
-    finetuned: Run,
-    segmented: Run,
-    nodule_folder: Path,
-    ball_folder: Path,
-    tmp_path: Path,
-    command: Command,
-) -> None:
-    """The backbone is taken, and the log tells that the group transforms were left."""
-    start = {"classify": finetuned, "segment": segmented}[task]
-    data = {"classify": nodule_folder / "nodules.csv", "segment": ball_folder}[task]
-    out = tmp_path / "out"
-    words = ("--config", start.folder / "config.yaml", "--data", data, "--out", out)
-    weights = ("--weights", detected.folder / "model.safetensors")
-    assert command("finetune", *words, *OWN.split(), *weights, *QUICK.split()) == 0
-    log = (out / "log.txt").read_text(encoding="utf-8")
-    assert "100.0% of the backbone" in log
-    assert "group_transform" in log
-
-
-def test_commands_of_other_tasks(
-    detected: Run,
-    nodule_folder: Path,
-    tmp_path: Path,
-    command: Command,
-    capsys: Captured,
-) -> None:
-    out = tmp_path / "out"
-    path = write_volume(tmp_path / "a.nii.gz", Volume(np.full((4, 32, 32), -500, np.int16)))
-    assert command("predict", detected.folder, path, "--out", out, "--mirror") == 1
-    assert_one_clear_error(capsys, "trained to detect; options of segmentation do not go with it")
-    words = ("--data", nodule_folder / "nodules.csv", "--out", out)
-    assert command("evaluate", detected.folder, *words) == 1
-    assert_one_clear_error(capsys, "nodules.csv", "no column")
     assert not out.exists()
