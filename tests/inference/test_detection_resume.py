@@ -11,9 +11,7 @@ import pytest
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import write_volume
-from voxlift.inference import detection_files
 from voxlift.inference.candidate_files import CandidateFile, ModelIdentity, read_candidates
-from voxlift.inference.context_windows import SliceBoxes
 from voxlift.inference.detection_files import CandidateOptions, DetectedFiles, detect_files
 from voxlift.inference.saved_model import SavedModel
 
@@ -75,31 +73,25 @@ def test_what_is_there_is_kept_unless_asked(model: SavedModel, scans: Path, tmp_
     assert len(candidates(out, "a").candidates) == len(rows_of(out)) == 1
 
 
-def test_an_unfinished_run_is_gone_on_with(
-    model: SavedModel, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_run_is_gone_on_with(model: SavedModel, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     search(model, [scans / "a.nii.gz"], out)
     rows = rows_of(out)
     # As if it had been stopped between the candidates and their rows.
     (out / "candidates.csv").unlink()
-    asked: list[str] = []
-    bright_boxes = detection_files.detect_slices
-
-    def spy(model: SavedModel, volume: Volume, **settings: Any) -> list[SliceBoxes]:
-        asked.append(settings["name"])
-        return bright_boxes(model, volume, **settings)
-
-    monkeypatch.setattr(detection_files, "detect_slices", spy)
-    result = search(model, [scans], out, resume=True)
-    assert asked == [str(scans / "b.nrrd")]
+    slices: list[int] = []
+    result = search(
+        model, [scans], out, resume=True, on_slice=lambda number, _: slices.append(number)
+    )
+    # Those of the other scan.
+    assert slices == list(range(1, 10))
     assert [file.resumed for file in result.files] == [True, False]
     assert len(result.files[0].content.candidates) == 2
     assert rows_of(out) == rows
     # What is not whole is done again.
     (out / "a.candidates.png").unlink()
-    search(model, [scans], out, resume=True)
-    assert asked[1:] == [str(scans / "a.nii.gz")]
+    result = search(model, [scans], out, resume=True)
+    assert [file.resumed for file in result.files] == [False, True]
     assert rows_of(out) == rows
 
 
@@ -171,7 +163,8 @@ def test_a_table_is_of_one_model_and_of_one_way_to_search(
     search(model, [scans / "a.nii.gz"], out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     other = ModelIdentity(name=MODEL.name, sha256="cd" * 32)
-    for more in ({"resume": True}, {"overwrite": True}):
+    for word in ("resume", "overwrite"):
+        more: dict[str, Any] = {word: True}
         with pytest.raises(DataError, match=r"another model: .*abab.*cdcd.*would mix.*--out"):
             detect_files(model, [scans / "b.nrrd"], identity=other, out=out, **more)
         with pytest.raises(DataError, match=r"fast_context off instead of on, and candidates\.csv"):
