@@ -71,7 +71,14 @@ def detected(path: str, count: int) -> DetectedFile:
         model=ModelIdentity(name="model.safetensors"),
         class_names=("lesion",),
         thresholds=Thresholds(
-            score=0.05, nms_iou=0.5, max_boxes=100, merge_iou=0.3, max_gap_mm=5, min_slices=1
+            score=0.05,
+            nms_iou=0.5,
+            max_boxes=100,
+            merge_iou=0.3,
+            max_gap_mm=5,
+            min_slices=1,
+            max_candidates=100,
+            fast_context=False,
         ),
     )
     return DetectedFile(Path(path), content)

@@ -23,6 +23,7 @@ from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.image_batches import image_loader
 from voxlift.data.image_source import open_images
 from voxlift.data.segmentation_source import open_segmentation
+from voxlift.data.splits import SPLITS
 from voxlift.inference.classification import predict_cases, write_report
 from voxlift.inference.detection_report import judge_detector
 from voxlift.inference.froc_comparison import check_comparable, compare_runs
@@ -243,10 +244,16 @@ def _evaluate_detection(
     if split == "all":
         indices = np.arange(len(cases))
     else:
-        cases = cases.with_splits(fractions=settings.fractions, seed=settings.seed)
+        cases = cases.with_splits(
+            fractions=settings.fractions, seed=settings.seed, need_train=False
+        )
         indices = cases.indices(split)
     if not len(indices):
-        raise DataError(f"{data} has no images in the split '{split}'. Choose another --split.")
+        there = [name for name in SPLITS if len(cases.indices(name))]
+        raise DataError(
+            f"{data} has no images in the split '{split}'; there are {', '.join(there)}. Choose "
+            "one of them with --split, or all."
+        )
     matching = matching or settings.matching
     check_comparable(compare, cases=[cases.cases[i] for i in indices], matching=matching)
     report = judge_detector(
@@ -260,9 +267,10 @@ def _evaluate_detection(
         matching=matching,
         autocast=lambda: autocast(MachineConfig(), device),
     )
+    found = report.metrics.intervals()
     if compare:
-        compare_runs([*compare, folder], folder)
-    return Evaluation("detect", split, report.metrics.intervals(), {}, folder)
+        found |= compare_runs([*compare, folder], folder).intervals()
+    return Evaluation("detect", split, found, {}, folder)
 
 
 class _SplitSettings(BaseModel):

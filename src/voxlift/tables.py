@@ -47,14 +47,14 @@ def volume_table(result: SegmentedFiles) -> Table:
 
 def candidate_table(result: DetectedFiles) -> Table:
     """Show the surest candidates in each input, and how many there are."""
-    columns = ("input", "rank", "class", "score", "slice", "centre x, y, z (mm, LPS)", "size (mm)")
-    table = Table(*columns)
+    columns = ("input", "rank", "class", "score", "slice, from 1", "centre x, y, z (mm, LPS)")
+    table = Table(*columns, "size (mm)")
     for file in result.files:
         found = file.content.candidates
         for each in found[:CANDIDATES_SHOWN]:
             centre = ", ".join(f"{value:.1f}" for value in each.centre_mm)
             size = " x ".join(f"{value:.0f}" for value in each.key_size_mm)
-            row = (str(each.rank), each.class_name, f"{each.score:.2f}", f"{each.key_index:g}")
+            row = (str(each.rank), each.class_name, f"{each.score:.2f}", f"{each.key_index + 1:g}")
             table.add_row(str(file.path), *row, centre, size)
         more = len(found) - CANDIDATES_SHOWN
         if more > 0 or not found:

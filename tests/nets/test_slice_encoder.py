@@ -1,5 +1,6 @@
 """Encoders whose maps are planes: P3D and ResNet3D with a group transform."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def build(
     **fields: Any,
 ) -> SliceEncoder:
     shape = architecture(name, num_slices=num_slices, **fields)
-    return FAMILIES[name](shape, named_geometry(geometry), slice_start=slice_start)
+    family: Callable[..., SliceEncoder] = FAMILIES[name]
+    return family(shape, named_geometry(geometry), slice_start=slice_start)
 
 
 def randomize(network: nn.Module) -> None:

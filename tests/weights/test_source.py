@@ -82,7 +82,7 @@ def test_a_home_folder_is_understood(tiny: Path, monkeypatch: pytest.MonkeyPatch
     "source", ["large", "scratch", "gone.safetensors", "timm/gone.pth", "C:\\gone.pth", "x" * 5000]
 )
 def test_what_is_neither_is_an_error(source: str) -> None:
-    with pytest.raises(WeightsError, match=r"no weights '.*tiny, tiny-axes.*from scratch"):
+    with pytest.raises(WeightsError, match=r"no weights '.*tiny, tiny-axes.*'scratch'"):
         locate(source)
 
 

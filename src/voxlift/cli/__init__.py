@@ -29,8 +29,14 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
         quickstart_command,
         "see in minutes, offline, what a start from photographs gains",
     ),
-    "pretrain": (pretrain_command, "pre-train a 3D backbone on labelled photographs"),
-    "finetune": (finetune_command, "fine-tune a backbone on labelled volumes"),
+    "pretrain": (
+        pretrain_command,
+        "pre-train a 3D backbone on labelled photographs, or on boxes in them",
+    ),
+    "finetune": (
+        finetune_command,
+        "fine-tune a backbone to classify or segment volumes, or to find lesions",
+    ),
     "evaluate": (evaluate_command, "judge a saved model on labelled data"),
     "predict": (predict_command, "let a saved model answer about volumes"),
     "inspect": (inspect_command, "say what a weight file holds; list starts and formats"),
@@ -49,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show_help()
         return 0 if arguments else 2
     if arguments[0] not in COMMANDS:
-        err.print(f"Unknown command {arguments[0]!r}; known are {', '.join(COMMANDS)}.")
+        known = ", ".join(COMMANDS)
+        err.print(f"Unknown command {arguments[0]!r}; known are {known}.", soft_wrap=True)
         return 2
     set_up_messages()
     try:

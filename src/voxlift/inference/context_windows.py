@@ -46,6 +46,17 @@ class SliceBoxes:
         return len(self.labels)
 
 
+def without_slivers(found: SliceBoxes) -> SliceBoxes:
+    """Leave out boxes with an edge of less than a pixel: what is left of boxes beyond the image."""
+    kept = (found.boxes[:, 2:] - found.boxes[:, :2] >= 1).all(1)
+    return SliceBoxes(
+        position=found.position,
+        boxes=found.boxes[kept],
+        scores=found.scores[kept],
+        labels=found.labels[kept],
+    )
+
+
 def detect_slices(
     model: SavedModel,
     volume: Volume,
@@ -140,21 +151,17 @@ def _find(
 ) -> list[Detection]:
     """Find boxes in key slices of which the backbone's planes are there."""
     maps = detector.fpn({str(number): plane for number, plane in enumerate(part.planes)})
-    # Boxes that are no numbers would be left out without a word.
-    if not all(bool(level.isfinite().all()) for level in maps.values()):
-        raise VoxliftError(
-            f"{name}: the network's feature maps are not finite at the key slices "
-            f"{part.positions[0]:g} to {part.positions[-1]:g}. Compute in fp32, or check the "
-            "weights."
-        )
     # The head looks at the sizes of images alone.
     images = pad_volumes(
         part.planes[0].new_zeros((len(part.positions), 1, 1, *size)),
         multiple=math.lcm(*detector.strides),
     )
-    found = detector.head(images, maps, None)
-    assert isinstance(found, list)
-    return found
+    try:
+        return detector.find(images, maps)
+    except VoxliftError as error:
+        raise VoxliftError(
+            f"{name}, key slices {part.positions[0]:g} to {part.positions[-1]:g}: {error}"
+        ) from error
 
 
 def _on_grid(

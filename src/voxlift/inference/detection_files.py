@@ -21,7 +21,7 @@ from voxlift.inference.candidate_files import (
 )
 from voxlift.inference.candidate_places import place_candidates
 from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
-from voxlift.inference.context_windows import detect_slices
+from voxlift.inference.context_windows import detect_slices, without_slivers
 from voxlift.inference.detection import lend_threshold, the_detector
 from voxlift.inference.detection_outputs import DetectedCase, DetectionOutputs
 from voxlift.inference.dicom_sr import (
@@ -212,7 +212,7 @@ def _look(
             name=str(case.path),
         )
     all_merged = merge_slices(
-        found,
+        [without_slivers(each) for each in found],
         spacing_mm=canonical.spacing_mm,
         iou_threshold=options.merge_iou,
         max_gap_mm=options.max_gap_mm,

@@ -238,6 +238,7 @@ def _draw_examples(
     if np.isfinite(threshold):
         note = (
             f"Found boxes are shown from a score of {threshold:.3g} on, with which there is at\n"
-            f"most {SHOWN_RATE:g} false positive an image; no more than {MOST_FOUND} in a picture."
+            f"most {SHOWN_RATE:g} false positive an image; {MOST_FOUND} at most in a picture.\n"
+            "With a missed lesion its best box is shown, whatever its score."
         )
     plot_detections(rows, path, note=note)

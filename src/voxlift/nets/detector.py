@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 
 from voxlift.core.backbone import Backbone
 from voxlift.core.detection_settings import DetectorSettings, Head
@@ -149,9 +150,26 @@ class Detector(nn.Module):
         checked = self._check(targets, images.image_sizes) if self.training else None
         maps = self.pyramid(images.tensors)
         if not self.training:
-            check_finite(maps)
-        result: Losses | list[Detection] = self.head(images, maps, checked)
-        return result
+            return self.find(images, maps)
+        losses: Losses = self.head(images, maps, checked)
+        return losses
+
+    def find(self, images: ImageList, maps: Maps) -> list[Detection]:
+        """Find boxes on the pyramid's maps, in evaluation.
+
+        Args:
+            images: Of which only the sizes are looked at.
+            maps: Of `pyramid`.
+
+        Returns:
+            The boxes of each image.
+
+        Raises:
+            VoxliftError: If a map is not finite.
+        """
+        check_finite(maps)
+        found: list[Detection] = self.head(images, maps, None)
+        return found
 
     def compute_losses(
         self, volumes: Sequence[Tensor] | Tensor, targets: Sequence[Target]

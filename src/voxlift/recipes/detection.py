@@ -116,7 +116,7 @@ def detect_few() -> DetectConfig:
         batch_size=4,
         class_agnostic=True,
         network=NetworkConfig(weights="tiny"),
-        slices=KeySliceConfig(num_slices=9, slice_interval_mm=2.5, image_size=256),
+        slices=KeySliceConfig(image_size=256),
         detector=SMALL_DETECTOR,
         augmentation=BoxAugmentation.for_slices(),
         optimization=OptimizationConfig(

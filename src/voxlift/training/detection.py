@@ -130,6 +130,12 @@ def _settings(config: DetectConfig, cases: DetectionCases) -> DetectionSettings:
             raise ConfigError(
                 f"{cases.origin} holds photographs, and {option} is for CT. Leave it out."
             )
+    if not is_ct and slices.num_slices not in (None, NUM_SLICES):
+        raise ConfigError(
+            f"{cases.origin} holds photographs, whose {NUM_SLICES} slices are their colours; "
+            f"{slices.num_slices} were asked for. Leave --num-slices out. CT with neighbouring "
+            "slices is read in the layout of DeepLesion."
+        )
     try:
         return DetectionSettings(
             class_names=cases.class_names,

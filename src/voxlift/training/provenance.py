@@ -28,7 +28,7 @@ def describe_origin(
         "command": f"voxlift {command}{recipe} --data {Path(config.data).name}",
         "start": _name_of_start(config.network.weights),
         "seed": config.seed,
-        "epochs": config.epochs,
+        "epochs": None if config.steps else config.epochs,
         "steps": config.steps,
         "metrics": {name: round(value, 6) for name, value in metrics.items()},
         "date": datetime.now(UTC).date().isoformat(),

@@ -142,5 +142,5 @@ def _local(plain: str) -> Path:
     raise WeightsError(
         f"There are no weights {plain!r}: no such file, and no bundled start of that "
         f"name. Give the path of a weight file, one of {', '.join(BUNDLED)}, hf://org/name, or "
-        "https://...#sha256=...; to start from scratch, give no weights."
+        "https://...#sha256=...; to start from random weights, give 'scratch'."
     )
