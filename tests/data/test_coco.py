@@ -240,3 +240,11 @@ def test_real_photographs(data_folder: Path) -> None:
     assert len(cases.indices("", with_boxes=True)) == 126
     for index in range(0, 128, 16):
         assert cases.read(index).array.shape[1:] == cases.cases[index].size
+
+
+def test_grey_images_of_16_bits_are_no_photographs(folder: Path) -> None:
+    pixels = np.full(SIZE, 32768, dtype=np.uint16)
+    Image.fromarray(pixels).save(folder / "images" / "1.png")
+    with pytest.raises(DataError, match=r"1\.png is grey with 16 bits.*layout of DeepLesion"):
+        read_coco(folder)
+    assert len(read_coco(folder, skip_bad=True)) == 1

@@ -34,6 +34,7 @@ from voxlift.evaluation import evaluate
 from voxlift.experiment import finetune, pretrain
 from voxlift.inference.classification import ClassificationReport
 from voxlift.inference.detection_files import DetectedFiles
+from voxlift.inference.froc_comparison import COMPARISON_FIGURE
 from voxlift.inference.segmentation_files import SegmentedFiles
 from voxlift.prediction import predict
 from voxlift.quickstart import quickstart
@@ -140,6 +141,9 @@ def evaluate_command(argv: Sequence[str]) -> int:
     )
     title = f"{result.task}, {result.split} cases"
     out.print(judgement_table(title, result.metrics, result.baselines))
+    if command.compare:
+        picture = result.folder / COMPARISON_FIGURE
+        out.print(f"FROC curves over each other: {picture}", soft_wrap=True)
     out.print(f"Report: {result.folder}", soft_wrap=True)
     return 0
 

@@ -206,9 +206,22 @@ def _check(path: Path, *, read: bool) -> tuple[int, int] | str:
     try:
         if read:
             read_image(path, draft_size=32)
-        return read_image_size(path)
+        size = read_image_size(path)
     except DataError as error:
         return str(error)
+    if _is_deep_grey(path):
+        return (
+            f"{path} is grey with 16 bits, as CT is stored, of which 8 would be left. CT with its "
+            "neighbouring slices is read in the layout of DeepLesion"
+        )
+    return size
+
+
+def _is_deep_grey(path: Path) -> bool:
+    """Tell whether an image is a PNG of one channel with 16 bits, by its header."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header.startswith(b"\x89PNG") and tuple(header[24:26]) == (16, 0)
 
 
 def _cases(
