@@ -47,8 +47,8 @@ def volume_table(result: SegmentedFiles) -> Table:
 
 def candidate_table(result: DetectedFiles) -> Table:
     """Show the surest candidates in each input, and how many there are."""
-    columns = ("input", "rank", "class", "score", "slice, from 1", "centre x, y, z (mm, LPS)")
-    table = Table(*columns, "size (mm)")
+    columns = ("input", "rank", "class", "score", "slice", "centre x, y, z (mm, LPS)")
+    table = Table(*columns, "size (mm)", caption="Slices count from 1.")
     for file in result.files:
         found = file.content.candidates
         for each in found[:CANDIDATES_SHOWN]:

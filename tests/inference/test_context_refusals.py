@@ -85,6 +85,6 @@ def test_an_answer_that_is_no_number_is_not_no_answer(fast: bool) -> None:
     with torch.no_grad():
         next(model.networks[0].parameters()).fill_(math.nan)
     with refusal(
-        r"scan: the network's feature maps are not finite at the key slices 0 to 0", VoxliftError
+        r"scan, key slices 0 to 0: The network's feature maps are not finite", VoxliftError
     ):
         detect_slices(model, make_volume(2), fast_context=fast, name="scan")

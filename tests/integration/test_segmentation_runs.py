@@ -57,7 +57,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes most of the time of so small a run."""
     for name in ("plot_dice", "plot_worst_cases"):
         monkeypatch.setattr(f"voxlift.inference.segmentation_report.{name}", lambda *_, **__: None)
-    monkeypatch.setattr("voxlift.experiment.plot_learning_curves", lambda *_, **__: None)
+    monkeypatch.setattr("voxlift.training.engine.plot_learning_curves", lambda *_, **__: None)
 
 
 def test_the_run_folder_holds_all_that_is_promised(segmented: Run) -> None:
