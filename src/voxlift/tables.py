@@ -55,10 +55,10 @@ def candidate_table(result: DetectedFiles) -> Table:
             centre = ", ".join(f"{value:.1f}" for value in each.centre_mm)
             size = " x ".join(f"{value:.0f}" for value in each.key_size_mm)
             row = (str(each.rank), each.class_name, f"{each.score:.2f}", f"{each.key_index + 1:g}")
-            table.add_row(str(file.path), *row, centre, size)
+            table.add_row(file.path.name, *row, centre, size)
         more = len(found) - CANDIDATES_SHOWN
         if more > 0 or not found:
-            table.add_row(str(file.path), f"and {more} more" if found else "none")
+            table.add_row(file.path.name, f"and {more} more" if found else "none")
     return table
 
 
