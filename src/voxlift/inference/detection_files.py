@@ -41,7 +41,7 @@ class CandidateOptions(BaseModel):
 
     Args:
         fast_context: Run the backbone once over the whole volume instead of once for each key
-            slice: many times as fast, and not quite the same (see the documentation).
+            slice: 1.4 times as fast or more, and not quite the same (see the documentation).
         score_threshold: Boxes with a lower score are left out, 0 to 1; None takes the model's.
         merge_iou: Least overlap, 0 to 1, of boxes in neighbouring slices that go together.
         max_gap_mm: Farthest that two such slices may lie apart with none in between.
