@@ -86,7 +86,8 @@ def explain_out_of_memory(
     fits = largest_that_fits(attempt, below=config.batch_size)
     advice = [_advise("", fits, config)] if fits else []
     backbone = getattr(getattr(task, "model", None), "backbone", None)
-    if backbone is not None and not backbone.checkpointing:
+    # A compiled backbone cannot recompute.
+    if backbone is not None and not backbone.checkpointing and not config.machine.compile:
         backbone.checkpointing = True
         more_fits = largest_that_fits(attempt, below=2 * config.batch_size)
         backbone.checkpointing = False
