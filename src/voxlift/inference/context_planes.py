@@ -69,9 +69,7 @@ class ContextReader:
         """Compute the window of every slice of the volume on its own.
 
         Where the stem's convolution sees one slice at a time, its result is shared among the
-        windows: the norm behind it is the first that sees a window as a whole. That of a ResNet
-        sees several; to share it by the planes of its kernel would save a fortieth of the backbone's
-        time (measured with ResNet18 on a CPU), and nothing where each window has two new slices.
+        windows: the norm behind it is the first that sees a window as a whole.
         """
         backbone: nn.Module = self.detector.backbone
         windows = context_places(self.volume, self.model.detection)

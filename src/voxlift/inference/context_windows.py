@@ -77,10 +77,9 @@ def detect_slices(
         model: A detector that was trained on CT.
         volume: In the canonical orientation if the model was trained so; see `to_canonical`.
         fast_context: Resample the volume to the distance of a context's slices, compute each of
-            these once, and take them for key slices. The backbone is several times as fast, the
-            head is not; and boxes are not quite the same: convolutions see the next slices beyond
-            the ends of a window, where there were zeros in training, and group norms are taken over
-            more slices.
+            these once, and take them for key slices. Faster, and not quite the same: convolutions
+            see the next slices beyond the ends of a window, where there were zeros in training, and
+            group norms are taken over more slices.
         batch_size: Key slices that are computed at once.
         autocast: Makes the context in which the network is run, such as one of mixed precision.
         on_slice: Called after each key slice with how many are done and how many there are.
