@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pydicom
 import pytest
 
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import DataError
 from voxlift.core.label_scheme import LabelScheme, Region
 from voxlift.data.volumes import read_volume
-from voxlift.inference import dicom_seg
 from voxlift.inference.decided_mask import DecidedMask
-from voxlift.inference.dicom_seg import make_dicom_seg, require_highdicom, write_dicom_seg
+from voxlift.inference.dicom_objects import write_dicom
+from voxlift.inference.dicom_seg import make_dicom_seg
 
 highdicom = pytest.importorskip("highdicom")
 
@@ -43,7 +43,7 @@ def test_the_object_holds_the_mask_in_its_place(
     classes = np.random.default_rng(0).integers(0, 3, scan.size_voxels)
     classes[1] = 0
     path = tmp_path / "a.seg.dcm"
-    write_dicom_seg(path, make_dicom_seg(decided(classes), scan, folder=folder))
+    write_dicom(path, make_dicom_seg(decided(classes), scan, folder=folder))
 
     seg = pydicom.dcmread(path)
     assert seg.Modality == "SEG"
@@ -116,7 +116,7 @@ def test_regions_overlap(write_dicom_series: WriteSeries, tmp_path: Path) -> Non
         inside.swapaxes(0, 1).astype(np.float32), labels=labels, size_voxels=scan.size_voxels
     )
     path = tmp_path / "out" / "a.seg.dcm"
-    write_dicom_seg(path, make_dicom_seg(structures, scan, folder=tmp_path))
+    write_dicom(path, make_dicom_seg(structures, scan, folder=tmp_path))
     grid = highdicom.Volume(
         np.zeros(scan.size_voxels), affine=scan.affine, coordinate_system="PATIENT"
     )
@@ -129,7 +129,7 @@ def test_an_empty_mask_is_an_object_too(write_dicom_series: WriteSeries, tmp_pat
     scan = read_volume(tmp_path / "series")
     nothing = decided(np.zeros(scan.size_voxels, np.int64))
     path = tmp_path / "a.seg.dcm"
-    write_dicom_seg(path, make_dicom_seg(nothing, scan, folder=tmp_path / "series"))
+    write_dicom(path, make_dicom_seg(nothing, scan, folder=tmp_path / "series"))
     assert not highdicom.seg.segread(path).get_volume(combine_segments=True).array.any()
 
 
@@ -172,10 +172,3 @@ def test_headers_that_do_not_allow_it_are_told(
         make_dicom_seg(structures, scan, folder=tmp_path / "b")
     assert "patient" not in str(told.value)
     assert told.value.__cause__ is None
-
-
-def test_the_optional_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_highdicom()
-    monkeypatch.setattr(dicom_seg, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install voxlift\[dicom\]"):
-        require_highdicom()

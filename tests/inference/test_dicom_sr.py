@@ -11,15 +11,15 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import DataError
 from voxlift.data.orientation import to_canonical
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_volume
-from voxlift.inference import dicom_sr
 from voxlift.inference.candidate_files import ModelIdentity
 from voxlift.inference.candidate_places import PlacedCandidate, place_candidates
 from voxlift.inference.candidates import Candidate, CandidateSlice
-from voxlift.inference.dicom_sr import make_dicom_sr, require_highdicom_for_sr, write_dicom_sr
+from voxlift.inference.dicom_objects import write_dicom
+from voxlift.inference.dicom_sr import make_dicom_sr
 from voxlift.weights.header import installed_version
 
 highdicom = pytest.importorskip("highdicom")
@@ -74,7 +74,7 @@ def test_boxes_are_drawn_on_the_images_they_were_found_in(
     scan = read_volume(folder)
     candidates = placed(scan)
     path = tmp_path / "out" / "a.sr.dcm"
-    write_dicom_sr(path, make_dicom_sr(candidates, volume=scan, folder=folder, model=MODEL))
+    write_dicom(path, make_dicom_sr(candidates, volume=scan, folder=folder, model=MODEL))
 
     report = pydicom.dcmread(path)
     assert (report.Modality, report.CompletionFlag) == ("SR", "COMPLETE")
@@ -116,7 +116,7 @@ def test_a_group_tells_what_was_found_and_by_what(
     write_dicom_series(tmp_path / "series")
     scan = read_volume(tmp_path / "series")
     path = tmp_path / "a.sr.dcm"
-    write_dicom_sr(
+    write_dicom(
         path, make_dicom_sr(placed(scan), volume=scan, folder=tmp_path / "series", model=MODEL)
     )
     first, second = groups_in(path)
@@ -182,7 +182,7 @@ def test_boxes_between_or_across_images_are_drawn_in_space(
     scan = read_volume(folder)
     candidates = placed(scan, shift=shift)
     path = tmp_path / "a.sr.dcm"
-    write_dicom_sr(path, make_dicom_sr(candidates, volume=scan, folder=folder, model=MODEL))
+    write_dicom(path, make_dicom_sr(candidates, volume=scan, folder=folder, model=MODEL))
     assert pydicom.dcmread(path).SOPClassUID == pydicom.uid.Comprehensive3DSRStorage
     header = pydicom.dcmread(next(folder.iterdir()))
     canonical = to_canonical(scan)
@@ -211,7 +211,7 @@ def test_frames_of_one_file_are_told_apart(tmp_path: Path) -> None:
     scan = read_volume(folder)
     assert scan.size_voxels == (3, 6, 7)
     path = tmp_path / "a.sr.dcm"
-    write_dicom_sr(path, make_dicom_sr(placed(scan), volume=scan, folder=folder, model=MODEL))
+    write_dicom(path, make_dicom_sr(placed(scan), volume=scan, folder=folder, model=MODEL))
     numbers = [
         group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber
         for group in groups_in(path)
@@ -224,7 +224,7 @@ def test_no_candidates_are_a_report_too(write_dicom_series: WriteSeries, tmp_pat
     write_dicom_series(tmp_path / "series")
     scan = read_volume(tmp_path / "series")
     path = tmp_path / "a.sr.dcm"
-    write_dicom_sr(path, make_dicom_sr((), volume=scan, folder=tmp_path / "series", model=MODEL))
+    write_dicom(path, make_dicom_sr((), volume=scan, folder=tmp_path / "series", model=MODEL))
     assert groups_in(path) == []
     (group,) = highdicom.sr.srread(path).content.get_image_measurement_groups()
     assert group.tracking_identifier == "no candidates"
@@ -276,13 +276,6 @@ def test_headers_that_do_not_allow_it_are_told(
     with pytest.raises(DataError, match=r"no DICOM SR object .*ValueError.*--dicom-sr") as told:
         make_dicom_sr(placed(scan), volume=scan, folder=tmp_path / "b", model=MODEL)
     assert "Doe" not in str(told.value)
-
-
-def test_the_optional_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_highdicom_for_sr()
-    monkeypatch.setattr(dicom_sr, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install voxlift\[dicom\]"):
-        require_highdicom_for_sr()
 
 
 def write_enhanced(path: Path, heights: Sequence[float]) -> None:

@@ -24,9 +24,9 @@ from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
 from voxlift.inference.context_windows import detect_slices, without_slivers
 from voxlift.inference.detection import lend_threshold, the_detector
 from voxlift.inference.detection_outputs import DetectedCase, DetectionOutputs
+from voxlift.inference.dicom_objects import require_highdicom
 from voxlift.inference.dicom_sr import (
     make_dicom_sr,
-    require_highdicom_for_sr,
 )
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation_inputs import SegmentationInput, find_segmentation_inputs
@@ -324,4 +324,4 @@ def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
             "A DICOM SR object refers to the slices of a DICOM series, but no input is one. Give "
             "folders of DICOM series, or leave --dicom-sr out."
         )
-    require_highdicom_for_sr()
+    require_highdicom("SR")

@@ -19,7 +19,7 @@ from voxlift.inference.candidate_files import (
 )
 from voxlift.inference.candidate_overview import write_candidate_overview
 from voxlift.inference.candidates import Candidate
-from voxlift.inference.dicom_sr import write_dicom_sr
+from voxlift.inference.dicom_objects import write_dicom
 from voxlift.inference.segmentation_inputs import SegmentationInput
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class DetectionOutputs:
             title=case.name,
         )
         if answer.report is not None:
-            write_dicom_sr(self.report(case), answer.report)
+            write_dicom(self.report(case), answer.report)
         write_candidates(self.json(case), answer.content)
 
     def _any(self, case: SegmentationInput) -> list[Path]:

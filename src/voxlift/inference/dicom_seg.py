@@ -3,20 +3,23 @@
 Needs highdicom, an optional part of the installation.
 """
 
-import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.files import write_aside
+from voxlift.core.errors import DataError
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.volume import Volume
 from voxlift.inference.decided_mask import DecidedMask
+from voxlift.inference.dicom_objects import (
+    complete_header,
+    making,
+    require_highdicom,
+    series_number,
+)
 from voxlift.weights.header import installed_version
 
 if TYPE_CHECKING:
@@ -35,32 +38,7 @@ _ABNORMAL = {
     "oedema": "Edema",
 }
 _SIDES = ("left", "right")
-# Anonymised series often lack these; they may be empty.
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-)
-_HAS_TO_BE_THERE = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
 _MAX_LABEL_CHARACTERS = 64
-
-
-def require_highdicom() -> None:
-    """See that the library is installed.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if find_spec("highdicom") is None:
-        raise ConfigError(
-            "DICOM SEG objects are written by highdicom, which is not installed: "
-            "pip install voxlift[dicom]"
-        )
 
 
 def make_dicom_seg(
@@ -82,47 +60,28 @@ def make_dicom_seg(
         ConfigError: If highdicom is not installed.
         DataError: If the headers of the series do not allow it.
     """
-    require_highdicom()
+    require_highdicom("SEG")
     import highdicom
 
     sources = _read_headers(folder, series_uid)
     labels, version = structures.labels, installed_version()
-    try:
-        # Its warnings would tell the patient's name.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return highdicom.seg.Segmentation(
-                source_images=sources,
-                pixel_array=_frames(structures, mask, str(sources[0].FrameOfReferenceUID)),
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=_describe(labels, version),
-                series_instance_uid=highdicom.UID(),
-                series_number=_series_number(sources[0]),
-                sop_instance_uid=highdicom.UID(),
-                instance_number=1,
-                manufacturer="Voxlift",
-                manufacturer_model_name="voxlift",
-                software_versions=version,
-                device_serial_number="0",
-                series_description="Segmentation by voxlift",
-                content_label="SEGMENTATION",
-            )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What the error says may hold any tag, so the patient's too.
-        raise DataError(
-            f"{folder}: no DICOM SEG object can be made for this series ({type(error).__name__}). "
-            "Correct its headers, or leave --dicom-seg out; the mask does not need them."
-        ) from None
-
-
-def write_dicom_seg(path: Path, seg: "Dataset") -> None:
-    """Write a DICOM SEG object in one step.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    with write_aside(path) as aside:
-        seg.save_as(aside)
+    with making("SEG", folder):
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=_frames(structures, mask, str(sources[0].FrameOfReferenceUID)),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_describe(labels, version),
+            series_instance_uid=highdicom.UID(),
+            series_number=series_number(sources[0]),
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="Voxlift",
+            manufacturer_model_name="voxlift",
+            software_versions=version,
+            device_serial_number="0",
+            series_description="Segmentation by voxlift",
+            content_label="SEGMENTATION",
+        )
 
 
 def _frames(structures: DecidedMask, mask: Volume, frame_of_reference: str) -> Any:
@@ -186,11 +145,6 @@ def _codes(name: str) -> tuple[Any, Any]:
     return codes.SCT.AnatomicalStructure, organ or codes.SCT.AnatomicalStructure
 
 
-def _series_number(source: "Dataset") -> int:
-    number = source.get("SeriesNumber")
-    return int(number) + 1000 if number is not None else 1000
-
-
 def _read_headers(folder: Path, series_uid: str | None) -> Sequence["Dataset"]:
     """Read the headers of all slices of a series, without their pixels."""
     import pydicom
@@ -209,14 +163,6 @@ def _read_headers(folder: Path, series_uid: str | None) -> Sequence["Dataset"]:
             f"{folder}: a DICOM SEG object refers to one series; say which by series_uid, or give "
             "it a folder of its own."
         )
-    for name in _HAS_TO_BE_THERE:
-        if any(not header.get(name) for header in headers):
-            raise DataError(
-                f"{folder}: the series has no {name}, which a DICOM SEG object needs. Export it "
-                "again, or leave --dicom-seg out; the mask does not need it."
-            )
     for header in headers:
-        for name in _MAY_BE_EMPTY:
-            if name not in header:
-                setattr(header, name, "")
+        complete_header(header, folder=folder, kind="SEG")
     return headers

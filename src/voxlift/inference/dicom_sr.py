@@ -3,17 +3,14 @@
 Needs highdicom, an optional part of the installation.
 """
 
-import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voxlift.core.errors import ConfigError, DataError
-from voxlift.core.files import write_aside
+from voxlift.core.errors import DataError
 from voxlift.data.dicom_enhanced import enhanced_frames, is_enhanced
 from voxlift.data.dicom_frames import Frame, single_frame, stack_frames
 from voxlift.data.dicom_series import choose_series
@@ -21,24 +18,17 @@ from voxlift.data.dicom_tags import damages
 from voxlift.data.volume import Volume
 from voxlift.inference.candidate_files import ModelIdentity
 from voxlift.inference.candidate_places import Index, PlacedCandidate, to_patient
+from voxlift.inference.dicom_objects import (
+    complete_header,
+    making,
+    require_highdicom,
+    series_number,
+)
 from voxlift.weights.header import installed_version
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# Anonymised series often lack these; they may be empty.
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-)
-_HAS_TO_BE_THERE = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
-_SEXES = ("M", "F", "O", "")
 # Names of codes of CID 100.
 _PROCEDURES = {
     "CT": "CTUnspecifiedBodyRegion",
@@ -48,19 +38,6 @@ _PROCEDURES = {
 # Of codes that no standard has.
 _SCHEME = "99VOXLIFT"
 _MAX_TEXT_CHARACTERS = 64
-
-
-def require_highdicom_for_sr() -> None:
-    """See that the library is installed.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if find_spec("highdicom") is None:
-        raise ConfigError(
-            "DICOM SR objects are written by highdicom, which is not installed: "
-            "pip install voxlift[dicom]"
-        )
 
 
 def make_dicom_sr(
@@ -90,55 +67,36 @@ def make_dicom_sr(
         ConfigError: If highdicom is not installed.
         DataError: If the headers of the series do not allow it.
     """
-    require_highdicom_for_sr()
+    require_highdicom("SR")
     import highdicom
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     frames, headers = _read_series(folder, series_uid)
     first = headers[frames[0].file.path]
-    try:
-        # Its warnings would tell the patient's name.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            regions = [_region(each, volume, frames, headers) for each in candidates]
-            in_space = any(isinstance(each, highdicom.sr.ImageRegion3D) for each in regions)
-            # More viewers know the plain kind.
-            kind = highdicom.sr.Comprehensive3DSR if in_space else highdicom.sr.ComprehensiveSR
-            return kind(
-                evidence=list(headers.values()),
-                content=_report(candidates, regions, model, str(first.get("Modality", ""))),
-                series_instance_uid=highdicom.UID(),
-                series_number=_series_number(first),
-                sop_instance_uid=highdicom.UID(),
-                instance_number=1,
-                is_complete=True,
-                manufacturer="Voxlift",
-                manufacturer_model_name="voxlift",
-                software_versions=installed_version(),
-                device_serial_number="0",
-                series_description="Lesion candidates by voxlift",
-                coding_schemes=[
-                    CodingSchemeIdentificationItem(
-                        designator=_SCHEME, name="Voxlift", responsible_organization="Voxlift"
-                    )
-                ],
-            )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What the error says may hold any tag, so the patient's too.
-        raise DataError(
-            f"{folder}: no DICOM SR object can be made for this series ({type(error).__name__}). "
-            "Correct its headers, or leave --dicom-sr out; the other files do not need them."
-        ) from None
-
-
-def write_dicom_sr(path: Path, report: "Dataset") -> None:
-    """Write a DICOM SR object in one step.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    with write_aside(path) as aside:
-        report.save_as(aside)
+    with making("SR", folder):
+        regions = [_region(each, volume, frames, headers) for each in candidates]
+        in_space = any(isinstance(each, highdicom.sr.ImageRegion3D) for each in regions)
+        # More viewers know the plain kind.
+        kind = highdicom.sr.Comprehensive3DSR if in_space else highdicom.sr.ComprehensiveSR
+        return kind(
+            evidence=list(headers.values()),
+            content=_report(candidates, regions, model, str(first.get("Modality", ""))),
+            series_instance_uid=highdicom.UID(),
+            series_number=series_number(first),
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            is_complete=True,
+            manufacturer="Voxlift",
+            manufacturer_model_name="voxlift",
+            software_versions=installed_version(),
+            device_serial_number="0",
+            series_description="Lesion candidates by voxlift",
+            coding_schemes=[
+                CodingSchemeIdentificationItem(
+                    designator=_SCHEME, name="Voxlift", responsible_organization="Voxlift"
+                )
+            ],
+        )
 
 
 def _report(
@@ -275,11 +233,6 @@ def _text(text: str) -> str:
     return text[:_MAX_TEXT_CHARACTERS]
 
 
-def _series_number(source: "Dataset") -> int:
-    number = source.get("SeriesNumber")
-    return int(number) + 1000 if number is not None else 1000
-
-
 def _read_series(
     folder: Path, series_uid: str | None
 ) -> tuple[Sequence[Frame], dict[Path, "Dataset"]]:
@@ -306,15 +259,5 @@ def _read_header(path: Path) -> "Dataset":
         raise DataError(
             f"{path}: its DICOM header is damaged ({type(error).__name__}). Copy the series again."
         ) from None
-    for name in _HAS_TO_BE_THERE:
-        if not header.get(name):
-            raise DataError(
-                f"{path.parent}: the series has no {name}, which a DICOM SR object needs. Export "
-                "it again, or leave --dicom-sr out; the other files do not need it."
-            )
-    for name in _MAY_BE_EMPTY:
-        if name not in header:
-            setattr(header, name, "")
-    if header.PatientSex not in _SEXES:
-        header.PatientSex = ""
+    complete_header(header, folder=path.parent, kind="SR")
     return header

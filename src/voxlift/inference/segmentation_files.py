@@ -7,7 +7,8 @@ from pathlib import Path
 
 from voxlift.core.errors import ConfigError, DataError, VoxliftError
 from voxlift.core.files import check_writable
-from voxlift.inference.dicom_seg import make_dicom_seg, require_highdicom
+from voxlift.inference.dicom_objects import require_highdicom
+from voxlift.inference.dicom_seg import make_dicom_seg
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions, segment, window_settings
 from voxlift.inference.segmentation_inputs import SegmentationInput, find_segmentation_inputs
@@ -164,7 +165,7 @@ def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
             "A DICOM SEG object refers to the slices of a DICOM series, but no input is one. Give "
             "folders of DICOM series, or leave --dicom-seg out."
         )
-    require_highdicom()
+    require_highdicom("SEG")
 
 
 def _open_table(

@@ -13,7 +13,7 @@ from voxlift.data.orientation import to_canonical
 from voxlift.data.volume import Volume
 from voxlift.data.write_like import write_like
 from voxlift.figures.segmentation import plot_overview, values_of_structures
-from voxlift.inference.dicom_seg import write_dicom_seg
+from voxlift.inference.dicom_objects import write_dicom
 from voxlift.inference.segmentation import Segmentation
 from voxlift.inference.segmentation_inputs import SegmentationInput
 
@@ -145,7 +145,7 @@ class SegmentationOutputs:
             probabilities = replace(found.mask, array=found.probabilities[number])
             write_like(path, probabilities, source=case.path, overwrite=True)
         if answer.dicom_seg is not None:
-            write_dicom_seg(self.dicom_path(case), answer.dicom_seg)
+            write_dicom(self.dicom_path(case), answer.dicom_seg)
         shown = to_canonical(answer.image)
         plot_overview(
             shown.array,
