@@ -117,7 +117,7 @@ def test_without_validation_there_is_no_best(small_detection: DetectConfig, tmp_
         cases, cases=tuple(dataclasses.replace(case, split="") for case in cases.cases)
     )
     config = changed(small_detection, fractions=(1.0, 0.0, 0.0))
-    with pytest.raises(DataError, match=r"no validation images.*--keep last"):
+    with pytest.raises(DataError, match=r"no validation cases.*--keep last"):
         open_detection_data(config, alone)
     data = open_detection_data(changed(config, keep="last"), alone)
     assert len(data.train) == len(cases)

@@ -92,7 +92,7 @@ def plot_detections(
             figure.suptitle(title, x=0.01, ha="left")
         grid = figure.subplots(len(shown), columns, squeeze=False)
         for panels, (name, pictures) in zip(grid, shown.items(), strict=True):
-            for panel, picture in zip(panels, pictures, strict=False):
+            for panel, picture in zip(panels[: len(pictures)], pictures, strict=True):
                 _draw_picture(image_axes(panel), picture)
             for panel in panels[len(pictures) :]:
                 panel.set_axis_off()

@@ -9,7 +9,7 @@ from voxlift.tasks.optimization import OptimizationConfig
 
 PAPER_SIZES = (384, 416, 448, 480, 512, 544, 576, 608, 640)
 SMALL_DETECTOR = DetectorSettings(fpn_channels=64, head_width=256, box_samples=128)
-"""For a CPU, where pyramid and fully connected layers of full size cost more than the backbone."""
+"""Narrower than the paper's, for a CPU."""
 
 
 def coco_p3d63() -> DetectConfig:
@@ -61,14 +61,7 @@ def coco_small() -> DetectConfig:
         slices=KeySliceConfig(image_size=256, max_image_size=384),
         detector=SMALL_DETECTOR,
         augmentation=BoxAugmentation.for_photographs(),
-        optimization=OptimizationConfig(
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.05,
-            decay_norms=False,
-            warmup=0.05,
-            gradient_clip=10.0,
-        ),
+        optimization=_small_optimization(warmup=0.05),
     )
 
 
@@ -105,7 +98,8 @@ def detect_few() -> DetectConfig:
     Nine slices through a ResNet3D of width 16 with group transforms. It starts from the bundled
     `tiny`; a detector pre-trained by `coco-small` gives its pyramid and its head besides.
 
-    Cost: about a second a step on one CPU core.
+    Cost: seven minutes on one CPU core for 900 steps at `--image-size 128`
+    (`benchmarks/results/detection.json`); more at the 256 pixels given here.
     Command: `voxlift finetune --recipe detect-few --data FOLDER`.
     """
     return DetectConfig(
@@ -119,14 +113,18 @@ def detect_few() -> DetectConfig:
         slices=KeySliceConfig(image_size=256),
         detector=SMALL_DETECTOR,
         augmentation=BoxAugmentation.for_slices(),
-        optimization=OptimizationConfig(
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.05,
-            decay_norms=False,
-            warmup=0.1,
-            gradient_clip=10.0,
-        ),
+        optimization=_small_optimization(warmup=0.1),
+    )
+
+
+def _small_optimization(*, warmup: float) -> OptimizationConfig:
+    return OptimizationConfig(
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        decay_norms=False,
+        warmup=warmup,
+        gradient_clip=10.0,
     )
 
 

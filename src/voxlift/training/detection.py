@@ -4,9 +4,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig
 from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import ConfigError, DataError
@@ -21,6 +18,7 @@ from voxlift.nets.detector import Detector
 from voxlift.nets.factory import SCRATCH
 from voxlift.training.answering import load_answering
 from voxlift.training.hardware import autocast, choose_device
+from voxlift.training.held_out import Indices, check_validation, judged_part
 from voxlift.training.provenance import Command, describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
@@ -30,8 +28,6 @@ from voxlift.weights.source import read_source
 logger = logging.getLogger(__name__)
 
 CT_SLICES = 9
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +96,7 @@ def open_detection_data(config: DetectConfig, cases: DetectionCases | None = Non
             "move marked images into the split 'train'."
         )
     val, test = cases.indices("val"), cases.indices("test")
-    if not len(val) and (config.keep == "best" or config.patience):
-        raise DataError(
-            f"{cases.origin}: there are no validation images to choose the best weights or the end "
-            "of the run by. Give some by --fractions, or take the last weights with --keep last "
-            "--patience 0."
-        )
+    check_validation(val, origin=cases.origin, keep=config.keep, patience=config.patience)
     train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
     settings = _settings(config, cases)
     preprocessing = detection_preprocessing(cases.unit, window=config.slices.window)
@@ -243,16 +234,8 @@ def save_detector(
 def judge_detection_run(
     data: DetectionData, config: DetectConfig, folder: RunFolder
 ) -> DetectionReport:
-    """Ask the saved model about the test images and write the report.
-
-    Where there are no test images, the validation images are judged, and the report says so.
-    """
-    split, indices = ("test", data.test) if len(data.test) else ("val", data.val)
-    if split == "val" and config.keep == "best":
-        logger.warning(
-            "There are no test images: the metrics are those of the validation images, by which "
-            "the weights were chosen."
-        )
+    """Ask the saved model about the images held out, and write the report; see `judged_part`."""
+    split, indices = judged_part(data, keep=config.keep)
     device = choose_device(config.machine)
     model = load_answering(folder.model, device=device)
     return judge_detector(

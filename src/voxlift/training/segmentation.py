@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from voxlift.config import MachineConfig, SegmentConfig
-from voxlift.core.errors import DataError
 from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
@@ -27,14 +25,13 @@ from voxlift.inference.sliding_window import WindowSettings
 from voxlift.training.answering import load_answering
 from voxlift.training.geometry import choose_geometry, own_strides
 from voxlift.training.hardware import autocast, choose_device
+from voxlift.training.held_out import Indices, check_validation, judged_part
 from voxlift.training.provenance import describe_origin
 from voxlift.training.run_folder import RunFolder
 from voxlift.weights.header import HeadDescription
 from voxlift.weights.save import save_weights
 
 logger = logging.getLogger(__name__)
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +99,7 @@ def open_segmentation_data(
     cases = cases.with_named_splits(val=config.val_cases, test=config.test_cases)
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
-    if not len(val) and (config.keep == "best" or config.patience):
-        raise DataError(
-            f"{cases.origin}: there are no validation cases to choose the best weights or the end "
-            "of the run by. Give some by --fractions, or take the last weights with --keep last "
-            "--patience 0."
-        )
+    check_validation(val, origin=cases.origin, keep=config.keep, patience=config.patience)
     train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
     scan = config.scan
     proposal = propose(
@@ -212,17 +204,8 @@ def save_segmenter(
 def judge_segmentation(
     data: SegmentationData, config: SegmentConfig, folder: RunFolder
 ) -> SegmentationReport:
-    """Ask the saved model about the test cases and write the report.
-
-    Where there are no test cases, the validation cases are judged, and the report says so; where
-    the weights were not chosen by them, they are as good as test cases.
-    """
-    split, indices = ("test", data.test) if len(data.test) else ("val", data.val)
-    if split == "val" and config.keep == "best":
-        logger.warning(
-            "There are no test cases: the metrics are those of the validation cases, by which the "
-            "weights were chosen."
-        )
+    """Ask the saved model about the cases held out, and write the report; see `judged_part`."""
+    split, indices = judged_part(data, keep=config.keep)
     device = choose_device(config.machine)
     model = load_answering(folder.model, device=device)
     return judge_segmenter(

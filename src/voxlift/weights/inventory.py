@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -104,7 +105,7 @@ def _rest(steps: Steps) -> set[str]:
     memo: dict[object, str] = {}
     texts: deque[str] = deque(["?", "?"], maxlen=2)
     top = "?"
-    for _, (step, value, _) in zip(range(MAX_STEPS), steps, strict=False):
+    for step, value, _ in islice(steps, MAX_STEPS):
         if step.name == "MEMOIZE":
             memo[len(memo)] = top
             continue
