@@ -11,7 +11,8 @@ images of COCO and their boxes (COCO128, `images/` and `instances.json`). It
    the order of images are the same, and the last weights are judged on the test patients.
 
 Runs that are in the result file already are kept. The result goes to
-`benchmarks/results/detection.json`, from which `scripts/write_results.py` makes page and figures.
+`benchmarks/results/detection.json`, from which `write_results.py` and `draw_results.py` make the
+page.
 """
 
 import json

@@ -1,8 +1,12 @@
 """Measure what `--fast-context` changes in the answer of trained detectors, and what it gains.
 
 Command: `uv run python scripts/measure_fast_context.py MODEL ...`, with detectors of simulated
-lesions: `write_deeplesion_like(FOLDER, num_patients=150, seed=0, size=128)`, learnt from by
-`voxlift finetune --task detect --recipe detect-few --data FOLDER` at an image size of 128.
+lesions, `write_deeplesion_like(FOLDER, num_patients=150, seed=0, size=128)`. Those of the result
+file were learnt by `voxlift finetune --recipe detect-few --data FOLDER --image-size 128 --keep
+last` with
+
+- `--weights scratch --backbone mp3d18 --width 16 --stem 3 --steps 500`;
+- `--weights tiny --steps 300`, which is a run of `measure_detection.py`.
 
 Scans of other simulated patients are searched in both ways, every slice in turn as the key slice.
 Their slices are as far apart as those of a context, so that both ways have the same key slices; of

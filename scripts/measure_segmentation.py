@@ -5,8 +5,8 @@ Medical Segmentation Decathlon's task 4. A fixed fifth of the volumes is never l
 others 4, 8 or 16 are, drawn by the seed. Every start gets the same steps, batches, rate and
 augmentation, and the last weights are judged. Runs that are in the result file already are kept.
 
-The result goes to `benchmarks/results/hippocampus.json`, from which `scripts/write_results.py`
-makes the page and the figure.
+The result goes to `benchmarks/results/hippocampus.json`, from which `write_results.py` and
+`draw_results.py` make the page.
 """
 
 import json

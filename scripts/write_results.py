@@ -2,9 +2,7 @@
 
 Command: `uv run python scripts/write_results.py`. It reads the weight files and
 `benchmarks/results/*.json`, which are what `voxlift bench --json FILE`, the quickstart
-(`quickstart.json`), `scripts/measure_axis_statistics.py`, `scripts/measure_segmentation.py` and
-`scripts/measure_recipe.py` and `scripts/measure_detection.py` write; it also draws the curves of
-the starts.
+(`quickstart.json`) and the scripts named `measure_*` write. `draw_results.py` draws the figures.
 """
 
 import json
@@ -16,7 +14,6 @@ from typing import Any
 
 from voxlift.core.files import write_text
 from voxlift.core.geometry import geometry_name
-from voxlift.figures.start_curves import plot_start_curves
 from voxlift.weights.bundled import WeightEntry, list_weights
 from voxlift.weights.catalogue import FormatEntry, list_formats
 
@@ -24,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SEGMENTATION_PAGE = ROOT / "docs" / "results" / "segmentation.md"
 DETECTION_PAGE = ROOT / "docs" / "results" / "detection.md"
-IMAGES = ROOT / "docs" / "results" / "images"
+SEARCH_PAGE = ROOT / "docs" / "how-to" / "detection.md"
 FORMATS_PAGE = ROOT / "docs" / "how-to" / "weights.md"
 AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -319,37 +316,36 @@ def describe_detection_starts(content: dict[str, Any]) -> str:
     )
 
 
-def draw_start_curves(hippocampus: dict[str, Any], detection: dict[str, Any]) -> None:
-    """Draw the curves of the starts: a row for each budget, a column for each number of labels."""
-    plot_start_curves(
-        _panels(hippocampus["runs"], share="labels", heading="{:g} labels", curve="curve"),
-        IMAGES / "hippocampus-starts.png",
-        value_name="Dice",
-        title="Hippocampus: Dice on volumes not learnt from; mean and span of the seeds",
-    )
-    for curve, x_name in (("froc", "false positives per image"), ("curve", "step")):
-        plot_start_curves(
-            _panels(
-                detection["runs"], share="fraction", heading="{:.0%} of the patients", curve=curve
-            ),
-            IMAGES / f"detection-{curve}.png",
-            value_name="sensitivity",
-            x_name=x_name,
-            log_x=curve == "froc",
+def describe_fast_context(content: dict[str, Any]) -> str:
+    """Lay out what fast context gains and changes for each detector."""
+    machine = content["environment"]
+    rows = []
+    for each in content["detectors"]:
+        agreed = each["of_exact_boxes_found_fast"]
+        rows.append(
+            (
+                f"{each['backbone']} of width {each['width']}, {each['norm']} norm",
+                f"{each['ratio']:.1f} times",
+                f"{each['feature_maps_differ_by']:.0%}",
+                f"{agreed['share']:.1%}",
+                *(
+                    ", ".join(f"{value:.2f}" for value in each["sensitivity"][way].values())
+                    for way in ("exact", "fast")
+                ),
+            )
         )
-
-
-def _panels(
-    runs: Sequence[dict[str, Any]], *, share: str, heading: str, curve: str
-) -> list[list[tuple[str, dict[str, Any]]]]:
-    grid: dict[int, dict[float, dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda r: (r["steps"], r[share], r["start"], r["seed"])):
-        starts = grid.setdefault(run["steps"], {}).setdefault(run[share], {})
-        starts.setdefault(run["start"], []).append(run[curve])
-    return [
-        [(f"{heading.format(each)}, {steps} steps", starts) for each, starts in row.items()]
-        for steps, row in grid.items()
-    ]
+    first = content["detectors"][0]
+    rates = ", ".join(first["sensitivity"]["exact"])
+    header = ("detector", "faster", "maps differ by", "sure boxes found too", "exact", "fast")
+    return "\n\n".join(
+        (
+            _table(header, rows),
+            f"{content['data'].capitalize()}; {first['lesions']} lesions. The last columns are the "
+            f"sensitivities at {rates} false positives an image. `{content['command']}`; "
+            f"{machine['processor']}, {_count(content['threads'], 'thread')}, torch "
+            f"{machine['packages']['torch']}; `benchmarks/results/fast-context.json`.",
+        )
+    )
 
 
 def updated_pages() -> dict[Path, str]:
@@ -366,6 +362,8 @@ def updated_pages() -> dict[Path, str]:
         page = fill(page, recipe, describe_recipe(_load(f"recipe-{recipe}")))
     detection = DETECTION_PAGE.read_text(encoding="utf-8")
     detection = fill(detection, "starts", describe_detection_starts(_load("detection")))
+    search = SEARCH_PAGE.read_text(encoding="utf-8")
+    search = fill(search, "fast context", describe_fast_context(_load("fast-context")))
     formats = FORMATS_PAGE.read_text(encoding="utf-8")
     formats = fill(formats, "formats", describe_formats(list_formats()))
     return {
@@ -373,6 +371,7 @@ def updated_pages() -> dict[Path, str]:
         AXIS_PAGE: axis_page,
         SEGMENTATION_PAGE: page,
         DETECTION_PAGE: detection,
+        SEARCH_PAGE: search,
         FORMATS_PAGE: formats,
     }
 
@@ -387,7 +386,6 @@ def main() -> None:
     for path, text in updated_pages().items():
         write_text(path, text)
         logger.info("%s", path)
-    draw_start_curves(_load("hippocampus"), _load("detection"))
 
 
 if __name__ == "__main__":

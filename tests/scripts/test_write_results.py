@@ -162,3 +162,30 @@ def test_peak_memory_is_said_in_words(script: Script, tmp_path: Path) -> None:
     path.write_text(json.dumps([row]))
     text = script["describe_results"]([path])
     assert "at most 2.24 GB to segment a large scan (10x20x20 int16); the limit is 6 GB" in text
+
+
+def test_fast_context_becomes_a_table(script: Script) -> None:
+    sensitivity = {"exact": {"0.5": 0.811, "1": 0.9}, "fast": {"0.5": 0.75, "1": 0.9}}
+    content = {
+        "data": "simulated, 2 scans",
+        "threads": 1,
+        "command": "measure it",
+        "environment": {"processor": "A CPU", "packages": {"torch": "2.0"}},
+        "detectors": [
+            {
+                "backbone": "mp3d18",
+                "width": 8,
+                "norm": "group",
+                "lesions": 3,
+                "ratio": 1.41,
+                "feature_maps_differ_by": 0.106,
+                "of_exact_boxes_found_fast": {"boxes": 9, "share": 0.985},
+                "sensitivity": sensitivity,
+            }
+        ],
+    }
+    text = script["describe_fast_context"](content)
+    row = "| mp3d18 of width 8, group norm | 1.4 times | 11% | 98.5% | 0.81, 0.90 | 0.75, 0.90 |"
+    assert text.splitlines()[2] == row
+    assert "Simulated, 2 scans; 3 lesions" in text
+    assert "at 0.5, 1 false positives an image" in text
