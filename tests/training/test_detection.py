@@ -94,6 +94,11 @@ def test_a_detector_gives_its_pyramid_and_head_to_another(
     ("changes", "error", "message"),
     [
         ({"data": "nosuch"}, DataError, "nosuch is not there"),
+        (
+            {"slices": {"max_image_size": 32}},
+            ConfigError,
+            "max_image_size is 32, but image_size 64",
+        ),
         ({"slices": {"window": "heart"}}, ConfigError, "no window 'heart'; known are lesions"),
         ({"network": {"geometry": "volume"}}, ConfigError, "volume strides depth"),
         (

@@ -4,6 +4,8 @@ Each says what was found, what was expected and what to do. They are `ValueError
 which does not know Voxlift can still catch them.
 """
 
+from pydantic import ValidationError
+
 
 class VoxliftError(ValueError):
     """Base of every error that a user of Voxlift can cause and mend."""
@@ -19,3 +21,13 @@ class DataError(VoxliftError):
 
 class WeightsError(VoxliftError):
     """Weights that do not fit the network, or a weight file that cannot be trusted."""
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """Say which fields are wrong, what was found in each, and why."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))} is {each['input']!r:.60} ({each['msg']})"
+        if each["loc"]
+        else each["msg"].removeprefix("Value error, ").rstrip(".")
+        for each in error.errors()
+    )

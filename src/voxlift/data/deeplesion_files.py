@@ -111,16 +111,18 @@ class ScanFiles:
 
     def _size(self, series: str, number: int) -> tuple[int, int] | None:
         if (series, number) not in self._sizes:
-            size = None
-            try:
-                header = read_png_header(slice_path(self.folder / series, number))
-            except DataError:
-                pass
-            else:
-                if header.is_hounsfield and not header.is_too_large:
-                    size = (header.height, header.width)
-            self._sizes[series, number] = size
+            self._sizes[series, number] = _usable_size(slice_path(self.folder / series, number))
         return self._sizes[series, number]
+
+
+def _usable_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width of a slice by its header; None for one that cannot be used."""
+    try:
+        header = read_png_header(path)
+    except DataError:
+        return None
+    usable = header.is_hounsfield and not header.is_too_large
+    return (header.height, header.width) if usable else None
 
 
 def _text(size: tuple[int, int]) -> str:

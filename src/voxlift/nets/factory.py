@@ -10,7 +10,7 @@ from torch import nn
 from voxlift.core.architecture import Architecture, Norm
 from voxlift.core.backbone import Backbone
 from voxlift.core.detection_settings import DetectorSettings
-from voxlift.core.errors import ConfigError, WeightsError
+from voxlift.core.errors import ConfigError, WeightsError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
@@ -282,11 +282,7 @@ def make_architecture(fields: Mapping[str, object]) -> Architecture:
     try:
         return Architecture.model_validate(fields)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc']))} is {each['input']!r} ({each['msg']})"
-            for each in error.errors()
-        )
-        raise ConfigError(f"No backbone can be built like this: {wrong}.") from error
+        raise ConfigError(f"No backbone can be built like this: {wrong_fields(error)}.") from error
 
 
 def _check_agreement(

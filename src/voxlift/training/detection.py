@@ -4,9 +4,11 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig
 from voxlift.core.detection_settings import DetectionSettings
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import ConfigError, DataError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.detection_batches import detection_loader, detection_preprocessing
@@ -141,8 +143,8 @@ def _settings(config: DetectConfig, cases: DetectionCases) -> DetectionSettings:
             seed=config.seed,
             fractions=config.fractions,
         )
-    except ValueError as error:
-        raise ConfigError(f"{cases.origin}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{cases.origin}: {wrong_fields(error)}.") from error
 
 
 def _seen(settings: DetectionSettings) -> str:
