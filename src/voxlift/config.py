@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from voxlift.core.architecture import SliceTransform
 from voxlift.core.detection_settings import DetectorSettings, Matching, Noisy, NumSlices
 from voxlift.core.preprocessing import window_bounds
 from voxlift.data.box_augmentation import BoxAugmentation
@@ -363,6 +364,8 @@ class DetectConfig(RunConfig):
         empty_images: Learn from images without boxes too.
         norm_mode: Batch norm in training: `train`, `frozen` (running statistics of the start; for
             batches of 1 to 4) or `group` (converted to group norm).
+        slice_transform: How planes are made of slices: `group`, `conv3d` or `center`; None takes
+            the weight file's, else `group`.
         slice_start: What a group transform computes before it has learnt, also where it is built
             anew for another number of slices: the `center` slice, or the `mean`.
         layer_decay: Factor on the learning rate from each stage to the one before it, 0 to 1.
@@ -385,6 +388,7 @@ class DetectConfig(RunConfig):
     noisy: Noisy = "drop"
     empty_images: bool = False
     norm_mode: NormMode = "train"
+    slice_transform: SliceTransform | None = None
     slice_start: SliceStart = "center"
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     patience: int = Field(default=0, ge=0)

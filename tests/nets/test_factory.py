@@ -214,3 +214,23 @@ def test_create_model_refuses_what_it_does_not_know() -> None:
         create_model("translate", backbone=backbone, num_classes=3)
     with pytest.raises(ConfigError, match="two classes"):
         create_model("classify", backbone=backbone, num_classes=1)
+
+
+def test_planes_are_made_in_another_way_than_in_the_file(tmp_path: Path) -> None:
+    first = create_backbone("mp3d18", width=8, num_slices=3)
+    path = save_weights(first, tmp_path / "group.safetensors")
+    shapes = {"center": None, "group": (8, 5, 1, 1), "conv3d": (8, 8, 5, 1, 1)}
+    volume = torch.randn(1, 1, 5, 32, 32)
+    planes: list[torch.Tensor] = []
+    for kind, shape in shapes.items():
+        made = create_backbone(weights=path, num_slices=5, slice_transform=kind)  # type: ignore[arg-type]
+        assert made.architecture.name == "mp3d18"
+        found = made.state_dict().get("group_transform.1.weight")
+        assert (None if found is None else tuple(found.shape)) == shape
+        # Before it has learnt each takes the middle slice.
+        answer = made.eval()(volume)
+        planes = planes or answer
+        torch.testing.assert_close(answer, planes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        made.state_dict()["conv1.weight"], first.state_dict()["conv1.weight"]
+    )

@@ -7,7 +7,7 @@ from typing import Protocol
 from pydantic import ValidationError
 from torch import nn
 
-from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.architecture import Architecture, Norm, SliceTransform
 from voxlift.core.backbone import Backbone
 from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, WeightsError, wrong_fields
@@ -30,7 +30,7 @@ from voxlift.nets.unet import UNet
 from voxlift.weights.file import WeightFile
 from voxlift.weights.load import load_weights
 from voxlift.weights.match import ChannelRule
-from voxlift.weights.parts import take_part, take_volume_part
+from voxlift.weights.parts import take_for_transform, take_part, take_volume_part
 from voxlift.weights.source import Source, read_source
 
 SCRATCH = "scratch"
@@ -107,6 +107,7 @@ def create_backbone(
     norm: Norm | None = None,
     weights: Source | None = None,
     num_slices: int | None = None,
+    slice_transform: SliceTransform | None = None,
     slice_start: SliceStart = "center",
     zero_init_residual: bool = False,
     checkpointing: bool = False,
@@ -130,6 +131,8 @@ def create_backbone(
         num_slices: Slices of the input, which a group transform turns into planes, for detection
             in key slices; needed by `mp3d18` and `mp3d63`, possible for ResNets. A file for other
             slices is adapted. 0 takes a file's network without its group transform, for volumes.
+        slice_transform: How planes are made of slices: `group` weighs those of each channel,
+            `conv3d` mixes the channels too, `center` takes the middle slice; else `group`.
         slice_start: What a group transform computes before it has learnt, new or adapted: the
             `center` slice, or the `mean` of all.
         zero_init_residual: Start each block of a network from scratch as its shortcut.
@@ -141,6 +144,7 @@ def create_backbone(
         WeightsError: If the weights do not fit, or contradict an explicit option.
     """
     file = _read(weights, name)
+    file = file and take_for_transform(file, slice_transform)
     if num_slices == 0:
         file, num_slices = file and take_volume_part(file), None
     backbone = make_backbone(
@@ -152,6 +156,7 @@ def create_backbone(
         norm=norm,
         file=file,
         num_slices=num_slices,
+        slice_transform=slice_transform,
         slice_start=slice_start,
         zero_init_residual=zero_init_residual,
         checkpointing=checkpointing,
@@ -171,6 +176,7 @@ def make_backbone(
     norm: Norm | None,
     file: WeightFile | None,
     num_slices: int | None,
+    slice_transform: SliceTransform | None,
     slice_start: SliceStart,
     zero_init_residual: bool,
     checkpointing: bool,
@@ -187,7 +193,7 @@ def make_backbone(
     wanted = {"name": name, "width": width, "stem_kernel": stem, "norm": norm}
     if file and stored:
         _check_agreement(file, stored, wanted)
-    wanted["num_slices"] = num_slices
+    wanted |= {"num_slices": num_slices, "slice_transform": slice_transform}
     given = {key: value for key, value in wanted.items() if value is not None}
     base = stored.model_dump() if stored else BACKBONES[name].defaults
     architecture = make_architecture({**base, **given, "in_channels": in_channels})

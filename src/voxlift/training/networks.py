@@ -15,6 +15,7 @@ from voxlift.training.detection import DetectionData
 from voxlift.training.hardware import choose_device, prepare_memory_format
 from voxlift.training.segmentation import SegmentationData
 from voxlift.weights.load import load_weights
+from voxlift.weights.parts import take_for_transform
 from voxlift.weights.source import read_source
 
 
@@ -49,7 +50,9 @@ def build_detector(config: DetectConfig, data: DetectionData) -> Detector:
     """Make the network of a detection, with its start: of a detector, all that fits of its head."""
     torch.manual_seed(derive_seed(config.seed, "init"))
     network: NetworkConfig = config.network
-    file = None if network.weights == SCRATCH else read_source(network.weights)
+    file = None
+    if network.weights != SCRATCH:
+        file = take_for_transform(read_source(network.weights), config.slice_transform)
     backbone = make_backbone(
         network.backbone,
         geometry=data.geometry,
@@ -59,6 +62,7 @@ def build_detector(config: DetectConfig, data: DetectionData) -> Detector:
         norm=network.norm,
         file=file,
         num_slices=data.settings.num_slices,
+        slice_transform=config.slice_transform,
         slice_start=config.slice_start,
         zero_init_residual=network.zero_init_residual,
         checkpointing=network.checkpointing,

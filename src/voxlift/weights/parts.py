@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from voxlift.core.architecture import Architecture, SliceTransform
 from voxlift.core.geometry import ALL, Geometry
 from voxlift.weights.file import WeightFile
 from voxlift.weights.foreign.swin_file import BLOCKS
@@ -90,15 +91,31 @@ def take_volume_part(file: WeightFile) -> WeightFile:
         The same without group transforms, which are among what is ignored; the file itself where
         it has none.
     """
-    header = file.header
-    if header.architecture.num_slices is None:
+    shape = file.header.architecture
+    if shape.num_slices is None:
         return file
+    name = PLAIN_NAMES.get(shape.name, shape.name)
+    return _without_transforms(file, shape.model_copy(update={"name": name, "num_slices": None}))
+
+
+def take_for_transform(file: WeightFile, kind: SliceTransform | None) -> WeightFile:
+    """Take of a network that turns slices into planes what one with another transform has of it.
+
+    Args:
+        file: The weights.
+        kind: The transform that is wanted; None for the file's.
+    """
+    shape = file.header.architecture
+    if kind is None or shape.num_slices is None or kind == shape.slice_transform:
+        return file
+    return _without_transforms(file, shape.model_copy(update={"slice_transform": kind}))
+
+
+def _without_transforms(file: WeightFile, architecture: Architecture) -> WeightFile:
     left_out = [name for name in file.tensors if TRANSFORM in name.split(".")]
-    name = PLAIN_NAMES.get(header.architecture.name, header.architecture.name)
-    plain = header.architecture.model_copy(update={"name": name, "num_slices": None})
     return replace(
         file,
         tensors={each: tensor for each, tensor in file.tensors.items() if each not in left_out},
-        header=header.model_copy(update={"architecture": plain}),
+        header=file.header.model_copy(update={"architecture": architecture}),
         ignored={**file.ignored, **dict.fromkeys(left_out, "turns slices into a plane")},
     )
