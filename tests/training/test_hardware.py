@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from voxlift.config import MachineConfig
+from voxlift.core.cpu import cpu_flags
 from voxlift.core.errors import ConfigError
 from voxlift.nets.factory import create_backbone
 from voxlift.training import hardware
@@ -22,7 +23,7 @@ from voxlift.training.hardware import (
 @pytest.fixture(autouse=True)
 def _forget_what_was_said() -> None:
     hardware._say_once.cache_clear()
-    hardware._cpu_flags.cache_clear()
+    cpu_flags.cache_clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False) -> None:
@@ -48,7 +49,7 @@ def test_auto_takes_bf16_only_where_it_pays(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bf16: bool
 ) -> None:
     flags = frozenset({"avx512f", "avx512_bf16"} if bf16 else {"avx2"})
-    monkeypatch.setattr(hardware, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
     caplog.set_level(logging.INFO)
     assert computes_in_bf16("cpu") == bf16
     for _ in range(2):

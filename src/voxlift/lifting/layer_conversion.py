@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from voxlift.core.errors import ConfigError
 from voxlift.core.inflation import Mode, inflate
 from voxlift.lifting.acs import ACSConv
-from voxlift.lifting.conv3d import Conv3d
+from voxlift.lifting.conv3d import Conv3d, ConvTranspose3d
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _acs(conv: nn.Conv2d, plan: Plan) -> nn.Module:
 def convert_transposed(conv: nn.ConvTranspose2d, plan: Plan) -> nn.Module:
     """Let a transposed convolution work in the plane, and repeat its slices if depth is strided."""
     depth = conv.stride[0] if plan.stride_depth else 1
-    made = nn.ConvTranspose3d(
+    made = ConvTranspose3d(
         conv.in_channels,
         conv.out_channels,
         (depth, *conv.kernel_size),  # type: ignore[arg-type]

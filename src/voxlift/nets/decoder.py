@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxlift.core.architecture import Norm
-from voxlift.nets.layers import convolution, normalization
+from voxlift.nets.layers import Conv3d, convolution, normalization
 
 
 def conv_norm_relu(norm: Norm, in_channels: int, out_channels: int) -> nn.Sequential:
@@ -31,7 +31,7 @@ def resize_to(volume: Tensor, size_voxels: Sequence[int]) -> Tensor:
 
 def output_convolution(in_channels: int, num_classes: int) -> nn.Conv3d:
     """Make the 1^3 convolution that gives the logits, all classes as likely at first."""
-    head = nn.Conv3d(in_channels, num_classes, 1)
+    head = Conv3d(in_channels, num_classes, 1)
     assert head.bias is not None
     nn.init.zeros_(head.bias)
     return head

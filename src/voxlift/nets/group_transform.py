@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from voxlift.core.architecture import SliceTransform
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.lifting.conv3d import conv3d
 
 SliceStart = Literal["center", "mean"]
 """What a group transform computes before it has learnt: the middle slice, or the mean of all."""
@@ -63,7 +64,7 @@ class GroupTransform(nn.Module):
         if self.kind == "center":
             return volume[:, :, middle_slice(self.num_slices)]
         if self.kind == "conv3d":
-            return functional.conv3d(volume, self.weight).squeeze(2)
+            return conv3d(volume, self.weight).squeeze(2)
         # Channels times slices in this order: the slices of a channel are a group of their own.
         return functional.conv2d(volume.flatten(1, 2), self.weight, groups=self.channels)
 

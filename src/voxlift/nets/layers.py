@@ -11,11 +11,12 @@ from voxlift.core.architecture import Convolution, Norm
 from voxlift.core.errors import ConfigError
 from voxlift.core.types import Triple
 from voxlift.lifting.acs import ACSConv, same_padding
+from voxlift.lifting.conv3d import Conv2d as Conv2d
 from voxlift.lifting.conv3d import Conv3d as Conv3d
 
 Convolver = nn.Conv2d | nn.Conv3d | ACSConv
 
-CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
+CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: Conv2d, 3: Conv3d}
 BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,

@@ -3,13 +3,13 @@
 import logging
 import shutil
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
 from voxlift.config import MachineConfig
+from voxlift.core.cpu import cpu_flags
 from voxlift.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -76,20 +76,9 @@ def computes_in_bf16(device: Device) -> bool:
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
     if device == "cpu":
-        flags = _cpu_flags()
+        flags = cpu_flags()
         return "avx512_bf16" in flags or "amx_bf16" in flags
     return False
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return frozenset()
-    for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.split())
-    return frozenset()
 
 
 def prepare_memory_format(model: torch.nn.Module, device: Device) -> torch.nn.Module:
