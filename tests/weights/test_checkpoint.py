@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from voxlift.core.architecture import Architecture
+from voxlift.core.errors import WeightsError
+from voxlift.core.geometry import named_geometry
+from voxlift.weights.header import HEADER_KEY, WeightHeader
+from voxlift.weights.source import read_source
+
+TENSORS = {"model.conv1.weight": torch.ones(2, 1, 3, 3, 3), "loss.weight": torch.ones(2)}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a checkpoint with some entries beside its tensors."""
+
+    def save(**entries: object) -> Path:
+        torch.save({"state_dict": TENSORS, **entries}, tmp_path / "last.ckpt")
+        return tmp_path / "last.ckpt"
+
+    return save
+
+
+def header() -> str:
+    architecture = Architecture(name="resnet10", width=4)
+    return WeightHeader(architecture=architecture, geometry=named_geometry("small")).to_json()
+
+
+def test_the_model_is_taken_out_of_the_task(write: Callable[..., Path]) -> None:
+    path = write(**{HEADER_KEY: header(), "global_step": 7, "optimizer_states": [{}]})
+    file = read_source(path, checkpoint=True)
+    assert file.format == "checkpoint"
+    assert list(file.tensors) == ["conv1.weight"]
+    assert file.header.provenance == {"checkpoint_step": 7}
+    assert set(file.ignored) == {"loss.weight", "optimizer_states"}
+    with pytest.raises(WeightsError, match=rf"voxlift convert {path} --out"):
+        read_source(path)
+    with pytest.raises(WeightsError, match=rf"voxlift convert {path} --out"):
+        read_source(f"checkpoint:{path}")
+
+
+def test_what_is_no_checkpoint_of_ours_is_refused(write: Callable[..., Path]) -> None:
+    with pytest.raises(WeightsError, match="has no Voxlift header"):
+        read_source(f"checkpoint:{write()}", checkpoint=True)
+    with pytest.raises(WeightsError, match="is no JSON"):
+        read_source(write(**{HEADER_KEY: "{"}), checkpoint=True)
