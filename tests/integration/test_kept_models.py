@@ -16,6 +16,7 @@ from voxlift.training.checkpoints import read_checkpoint
 from voxlift.training.metrics_file import read_metrics
 from voxlift.training.run import Run
 from voxlift.weights.file import read_header, read_weight_file
+from voxlift.weights.header import HEADER_KEY
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -66,6 +67,11 @@ def test_a_run_that_died_behind_its_training_is_completed(
     shutil.copytree(finished.folder, out)
     (out / "model.safetensors").unlink()
     (out / "metrics.json").unlink(missing_ok=True)
+    # As older versions left it, before checkpoints held a header and what ended the run.
+    for path in (out / "checkpoints").iterdir():
+        saved = read_checkpoint(path)
+        del saved[HEADER_KEY], saved["callbacks"]["ResumePoint"]
+        torch.save(saved, path)
     monkeypatch.setattr("voxlift.training.engine.plot_learning_curves", broken)
     name = "pretrain" if finished.report is None else "finetune"
     assert command(name, "--config", out / "config.yaml", "--out", out, "--resume") == 0

@@ -45,5 +45,10 @@ def test_the_model_is_taken_out_of_the_task(write: Callable[..., Path]) -> None:
 def test_what_is_no_checkpoint_of_ours_is_refused(write: Callable[..., Path]) -> None:
     with pytest.raises(WeightsError, match="has no Voxlift header"):
         read_source(f"checkpoint:{write()}", checkpoint=True)
+    older = write(callbacks={"BestCheckpoint": {"best": 0.5}})
+    with pytest.raises(WeightsError, match="an older Voxlift, --resume makes the model"):
+        read_source(older, checkpoint=True)
+    with pytest.raises(WeightsError, match="voxlift convert"):
+        read_source(older)
     with pytest.raises(WeightsError, match="is no JSON"):
         read_source(write(**{HEADER_KEY: "{"}), checkpoint=True)

@@ -8,6 +8,7 @@ from voxlift.weights.header import HEADER_KEY, parse_header
 from voxlift.weights.translation import Translation
 
 MODEL_PREFIX = "model."
+CALLBACK = "BestCheckpoint"
 
 
 class CheckpointFormat:
@@ -17,8 +18,10 @@ class CheckpointFormat:
     licence = "as each file says"
 
     def recognises(self, container: Container) -> bool:
-        """Look for the header beside the tensors."""
-        return HEADER_KEY in container.extras
+        """Look for the header beside the tensors, or for a callback that all our runs have."""
+        callbacks = container.extras.get("callbacks")
+        ours = isinstance(callbacks, dict) and CALLBACK in callbacks
+        return HEADER_KEY in container.extras or ours
 
     def translate(self, container: Container) -> Translation:
         """Take the model out of the training task, and note the step in its provenance.
@@ -29,8 +32,8 @@ class CheckpointFormat:
         where = str(container.path)
         if HEADER_KEY not in container.extras:
             raise WeightsError(
-                f"{where} has no Voxlift header; expected a checkpoint of a run folder. Declare "
-                "another format, or none."
+                f"{where} has no Voxlift header; expected a checkpoint of a run folder. Of a run "
+                "by an older Voxlift, --resume makes the model."
             )
         header = parse_header(str(container.extras[HEADER_KEY]), where=where)
         found = container.extras.get("global_step")

@@ -18,7 +18,7 @@ from pathlib import Path
 from voxlift.core.errors import WeightsError
 from voxlift.weights.bundled import BUNDLED, announce, bundled_path
 from voxlift.weights.file import WeightFile, read_weight_file
-from voxlift.weights.formats import CHECKPOINT, FORMATS
+from voxlift.weights.formats import FORMATS
 from voxlift.weights.licences import warn_if_non_commercial
 from voxlift.weights.remote import fetch, is_library_name, is_remote
 
@@ -105,21 +105,20 @@ def read_source(
     Args:
         source: As above, or a file that was read before.
         allow_code: As in `read_weight_file`.
-        checkpoint: Whether a checkpoint of a run may be read, which is no finished model.
+        checkpoint: As in `read_weight_file`.
 
     Raises:
-        WeightsError: If there are none of that name, the file cannot be trusted, or it is a
-            checkpoint and those are not read.
+        WeightsError: If there are none of that name, or the file cannot be trusted.
     """
     if isinstance(source, WeightFile):
         return source
     location = locate(source)
-    file = read_weight_file(location.path, declared=location.declared, allow_code=allow_code)
-    if file.format == CHECKPOINT and not checkpoint:
-        raise WeightsError(
-            f"{location.path} is a checkpoint of a run, not a model. Make one of it: voxlift "
-            f"convert {location.path} --out model.safetensors"
-        )
+    file = read_weight_file(
+        location.path,
+        declared=location.declared,
+        allow_code=allow_code,
+        checkpoint=checkpoint,
+    )
     file = replace(file, source=str(source), notes=(*location.notes, *file.notes))
     if isinstance(source, str) and source in BUNDLED:
         told = file.header.provenance
