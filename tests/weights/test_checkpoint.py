@@ -7,7 +7,8 @@ import torch
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
-from voxlift.weights.header import HEADER_KEY, WeightHeader
+from voxlift.weights.checkpoint import header_parts
+from voxlift.weights.header import HEADER_KEY, HeadDescription, WeightHeader
 from voxlift.weights.source import read_source
 
 TENSORS = {"model.conv1.weight": torch.ones(2, 1, 3, 3, 3), "loss.weight": torch.ones(2)}
@@ -24,9 +25,16 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
-def header() -> str:
-    architecture = Architecture(name="resnet10", width=4)
-    return WeightHeader(architecture=architecture, geometry=named_geometry("small")).to_json()
+def header(*class_names: str) -> list[str]:
+    class_names = class_names or ("one",)
+    head = HeadDescription(task="segment", num_classes=len(class_names), class_names=class_names)
+    return header_parts(
+        WeightHeader(
+            architecture=Architecture(name="resnet10", width=4),
+            geometry=named_geometry("small"),
+            head=head,
+        )
+    )
 
 
 def test_the_model_is_taken_out_of_the_task(write: Callable[..., Path]) -> None:
@@ -40,6 +48,13 @@ def test_the_model_is_taken_out_of_the_task(write: Callable[..., Path]) -> None:
         read_source(path)
     with pytest.raises(WeightsError, match=rf"voxlift convert {path} --out"):
         read_source(f"checkpoint:{path}")
+
+
+def test_class_names_may_be_many(write: Callable[..., Path]) -> None:
+    names = tuple(f"a class with a rather long name, number {number}" for number in range(15_000))
+    file = read_source(write(**{HEADER_KEY: header(*names)}), checkpoint=True)
+    assert file.header.head is not None
+    assert file.header.head.class_names == names
 
 
 def test_what_is_no_checkpoint_of_ours_is_refused(write: Callable[..., Path]) -> None:

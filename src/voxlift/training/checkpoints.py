@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_aside
 from voxlift.training.interrupt import Interrupt, StopRun
+from voxlift.weights.checkpoint import header_parts
 from voxlift.weights.header import HEADER_KEY, WeightHeader
 
 STOPPED_EARLY = "stopped_early"
@@ -46,7 +47,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         del storage_options
         # Through memory: torch tells of a full disk by an error that does not say so.
         whole = io.BytesIO()
-        torch.save({**checkpoint, HEADER_KEY: self.header.to_json()}, whole)
+        torch.save({**checkpoint, HEADER_KEY: header_parts(self.header)}, whole)
         with write_aside(path) as aside:
             aside.write_bytes(whole.getbuffer())
 

@@ -4,7 +4,8 @@ from voxlift.core.errors import WeightsError
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.names import split_prefix
 from voxlift.weights.foreign.training_state import training_state
-from voxlift.weights.header import HEADER_KEY, parse_header
+from voxlift.weights.header import HEADER_KEY, WeightHeader, parse_header
+from voxlift.weights.plain_copy import MAX_TEXT
 from voxlift.weights.translation import Translation
 
 MODEL_PREFIX = "model."
@@ -35,7 +36,9 @@ class CheckpointFormat:
                 f"{where} has no Voxlift header; expected a checkpoint of a run folder. Of a run "
                 "by an older Voxlift, --resume makes the model."
             )
-        header = parse_header(str(container.extras[HEADER_KEY]), where=where)
+        parts = container.extras[HEADER_KEY]
+        text = "".join(map(str, parts)) if isinstance(parts, list) else str(parts)
+        header = parse_header(text, where=where)
         found = container.extras.get("global_step")
         step = found if isinstance(found, int) else None
         model, others = split_prefix(container.tensors, MODEL_PREFIX)
@@ -55,3 +58,9 @@ class CheckpointFormat:
             },
             notes=tuple(notes),
         )
+
+
+def header_parts(header: WeightHeader) -> list[str]:
+    """Divide the text of a header, for of what stands beside tensors long texts are cut short."""
+    text = header.to_json()
+    return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]

@@ -13,7 +13,7 @@ from voxlift.weights.plain import MAX_LISTED, Plain, PlainArray, PlainDtype, Pla
 
 MAX_ITEMS = 20_000
 MAX_DEPTH = 20
-MAX_TEXT = 1_000_000
+MAX_TEXT = 100_000
 TOO_MUCH = "... (left out: too much)"
 
 
