@@ -202,6 +202,8 @@ class InspectCommand:
 class ConvertCommand:
     """Convert weights: foreign files to Voxlift's, 2D networks to 3D ones, Voxlift's to others.
 
+    A checkpoint of a run (runs/x/checkpoints/last.ckpt) becomes a model.
+
     The target follows from the ending of --out: .safetensors (Voxlift), .pth (plain torch
     dictionary), .onnx, .pt2 (torch.export); --to names layouts of other projects. Exports of whole
     networks are run and compared before the file gets its name.

@@ -5,6 +5,7 @@ folder with a model that can answer. `pretrain` and `finetune` are that path, to
 """
 
 import logging
+from functools import partial
 from typing import Literal
 
 from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
@@ -32,10 +33,10 @@ from voxlift.training.classification import (
     split_folds,
 )
 from voxlift.training.detection import (
+    describe_detector,
     detection_loaders,
     judge_detection_run,
     open_detection_data,
-    save_detector,
 )
 from voxlift.training.engine import (
     Monitor,
@@ -47,7 +48,7 @@ from voxlift.training.engine import (
 )
 from voxlift.training.folds import prepare_classifier, train_classifier, train_folds
 from voxlift.training.networks import build_classifier, build_detector, build_segmenter
-from voxlift.training.provenance import Command, describe_origin
+from voxlift.training.provenance import Command, describe_model
 from voxlift.training.run import Run
 from voxlift.training.run_folder import (
     check_run_folder,
@@ -56,13 +57,13 @@ from voxlift.training.run_folder import (
     remembering_log,
 )
 from voxlift.training.segmentation import (
+    describe_segmenter,
     judge_segmentation,
     open_segmentation_data,
-    save_segmenter,
     segmentation_loaders,
 )
 from voxlift.weights.header import HeadDescription
-from voxlift.weights.save import save_weights
+from voxlift.weights.save import save_model
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,19 @@ def pretrain(
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log, earlier=said):
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
+        describe = partial(
+            describe_model,
+            model,
+            config,
+            preprocessing=Preprocessing.for_photographs(config.image_size),
+            head=HeadDescription(
+                task="pretrain",
+                num_classes=len(images.class_names),
+                class_names=images.class_names,
+                settings={"seed": config.seed, "val_fraction": config.val_fraction},
+            ),
+            command="pretrain",
+        )
         task = PretrainTask(
             model,
             config.optimization,
@@ -124,24 +138,15 @@ def pretrain(
             folder=folder,
             monitor=Monitor("val/top1"),
             num_steps=num_steps,
+            header=describe({}),
             resume=resume,
         )
+        if finished:
+            metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="last")
+            save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder)
         if not finished:
             return Run(folder.path)
-        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="last")
-        save_weights(
-            model,
-            folder.model,
-            preprocessing=Preprocessing.for_photographs(config.image_size),
-            head=HeadDescription(
-                task="pretrain",
-                num_classes=len(images.class_names),
-                class_names=images.class_names,
-                settings={"seed": config.seed, "val_fraction": config.val_fraction},
-            ),
-            provenance=describe_origin(config, metrics, command="pretrain"),
-        )
     return Run(folder.path, folder.model, metrics)
 
 
@@ -202,6 +207,7 @@ def _segment(
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log, earlier=said):
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
+        describe = partial(describe_segmenter, model, data, config)
         task = SegmentTask(
             model,
             config.optimization,
@@ -219,14 +225,18 @@ def _segment(
             folder=folder,
             monitor=Monitor("val/dice"),
             num_steps=num_steps,
+            header=describe({}),
             resume=resume,
             callbacks=early_stop("val/dice", config.patience),
         )
+        if finished:
+            metrics = measure(
+                task, val_loader, config=config, folder=folder, checkpoint=config.keep
+            )
+            save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder, names=("loss", "dice"))
         if not finished:
             return Run(folder.path)
-        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
-        save_segmenter(model, data, config, folder, metrics)
         if not len(data.test) + len(data.val):
             logger.warning("There are no cases left to judge the model by.")
             return Run(folder.path, folder.model, metrics)
@@ -255,6 +265,7 @@ def _detect(
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log, earlier=said):
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
+        describe = partial(describe_detector, model, data, config, command=command)
         task = DetectTask(
             model, config.optimization, num_steps=num_steps, layer_decay=config.layer_decay
         )
@@ -266,14 +277,18 @@ def _detect(
             folder=folder,
             monitor=Monitor(data.monitored),
             num_steps=num_steps,
+            header=describe({}),
             resume=resume,
             callbacks=early_stop(data.monitored, config.patience),
         )
+        if finished:
+            metrics = measure(
+                task, val_loader, config=config, folder=folder, checkpoint=config.keep
+            )
+            save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder, names=("loss", data.monitored.removeprefix("val/")))
         if not finished:
             return Run(folder.path)
-        metrics = measure(task, val_loader, config=config, folder=folder, checkpoint=config.keep)
-        save_detector(model, data, config, folder, metrics, command=command)
         if not len(data.test) + len(data.val):
             logger.warning("There are no images left to judge the model by.")
             return Run(folder.path, folder.model, metrics)

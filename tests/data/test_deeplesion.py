@@ -19,6 +19,7 @@ from voxlift.data.deeplesion import is_deeplesion, read_deeplesion
 from voxlift.data.deeplesion_phantoms import write_deeplesion_like
 from voxlift.data.deeplesion_pixels import KeySlice, read_hounsfield
 from voxlift.data.detection_cases import DetectionCase, DetectionCases
+from voxlift.data.detection_source import open_detection
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +339,22 @@ def test_the_same_slice_in_two_files_is_refused(folder: Path) -> None:
     )
     with pytest.raises(DataError, match="two splits"):
         read_deeplesion(folder / "annotations")
+
+
+@pytest.mark.parametrize("annotations", ["annotation", "annotations"])
+@pytest.mark.parametrize("part", [".", "annotations", "file"])
+def test_images_one_folder_deeper_are_found(folder: Path, annotations: str, part: str) -> None:
+    expected = ids(read_deeplesion(folder / "annotations"))
+    (folder / "DL_info.csv").unlink()
+    (folder / "Images_png").rename(folder / "scans")
+    (folder / "Images_png").mkdir()
+    (folder / "scans").rename(folder / "Images_png" / "Images_png")
+    (folder / "annotations").rename(folder / annotations)
+    parts = {".": folder, "annotations": folder / annotations}
+    data = parts.get(part, folder / annotations / "deeplesion_train.json")
+    found = open_detection(data)
+    assert found.unit == "HU"
+    if part == "file":
+        assert set(ids(found)) < set(expected)
+    else:
+        assert ids(found) == expected

@@ -31,6 +31,17 @@ def _data() -> dict[str, Any]:
     }
 
 
+def test_the_sensitivity_is_also_given_by_the_convention_of_published_numbers() -> None:
+    # The lesion has a lower score than one false positive and a higher one than the other.
+    boxes = [[50, 50, 60, 60, 0.9], [10, 10, 20, 20, 0.8], [70, 70, 80, 80, 0.7]]
+    rates = (1.0, 1.5)
+    judged = judge_detection(
+        [boxes], [[[10, 10, 20, 20]]], false_positives_per_image=rates, num_samples=10
+    )
+    assert [each.value for each in judged.metrics.sensitivity] == [1, 1]
+    assert judged.metrics.sensitivity_mp3d == (0, 1)
+
+
 def test_everything_is_joined() -> None:
     data = _data()
     groups = np.arange(30) // 3
@@ -51,6 +62,8 @@ def test_everything_is_joined() -> None:
     assert judged.froc.sensitivity.tolist() == result.sensitivity.tolist()
     curve = bootstrap_froc(result, **drawing)
     assert metrics.sensitivity == curve.sensitivity
+    published = froc(**data, convention="mp3d")
+    assert metrics.sensitivity_mp3d == tuple(published.sensitivity)
     assert judged.curve.low.tolist() == curve.low.tolist()
     assert metrics.thresholds == tuple(
         each if math.isfinite(each) else None for each in result.thresholds

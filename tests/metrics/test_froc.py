@@ -347,6 +347,7 @@ def test_what_is_no_box_is_refused(
         ({"iou_threshold": 1.5}, "above 0 and at most 1"),
         ({"iou_threshold": math.nan}, "above 0 and at most 1"),
         ({"matching": "giou"}, "'iou' or 'iobb'"),
+        ({"convention": "coco"}, "'voxlift' or 'mp3d'"),
         ({"false_positives_per_image": ()}, "rising"),
         ({"false_positives_per_image": (1, 1)}, "rising"),
         ({"false_positives_per_image": (-1, 1)}, "rising"),

@@ -23,6 +23,8 @@ from voxlift.tasks.optimization import OptimizationConfig
 from voxlift.tasks.pretrain import PretrainTask
 from voxlift.training.engine import Monitor, count_steps, train
 from voxlift.training.run_folder import RunFolder, open_run_folder
+from voxlift.weights.save import describe_target
+from voxlift.weights.target import find_target
 
 SIZE = 8
 CLASSES = ("checked", "plain", "striped")
@@ -140,6 +142,7 @@ def run_small() -> RunSmall:
             folder=folder,
             monitor=Monitor("val/loss", higher_is_better=False),
             num_steps=num_steps,
+            header=describe_target(find_target(task.model)),
             resume=resume,
             callbacks=callbacks,
         )

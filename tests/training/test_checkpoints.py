@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from voxlift.config import PretrainConfig
+from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.geometry import named_geometry
 from voxlift.training.checkpoints import BestCheckpoint, WholeCheckpoints, read_checkpoint
+from voxlift.weights.header import WeightHeader
+
+HEADER = WeightHeader(
+    architecture=Architecture(name="resnet10"), geometry=named_geometry("pretrain")
+)
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +31,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_checkpoints_are_written_and_read(tmp_path: Path) -> None:
     saved = {"state_dict": {"weight": torch.arange(3.0)}, "global_step": 7}
-    WholeCheckpoints().save_checkpoint(saved, tmp_path / "new" / "last.ckpt")
+    WholeCheckpoints(HEADER).save_checkpoint(saved, tmp_path / "new" / "last.ckpt")
     loaded = read_checkpoint(tmp_path / "new" / "last.ckpt")
     assert loaded["global_step"] == 7
     torch.testing.assert_close(loaded["state_dict"]["weight"], torch.arange(3.0))
@@ -34,11 +41,11 @@ def test_full_disk_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"global_step": 1}, path)
+    WholeCheckpoints(HEADER).save_checkpoint({"global_step": 1}, path)
     before = path.read_bytes()
     fill_disk(monkeypatch)
     with pytest.raises(DataError, match=r"last\.ckpt.*No space left"):
-        WholeCheckpoints().save_checkpoint({"global_step": 2}, path)
+        WholeCheckpoints(HEADER).save_checkpoint({"global_step": 2}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -57,7 +64,7 @@ def test_missing_and_broken_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no checkpoint"):
         read_checkpoint(tmp_path / "last.ckpt")
     whole = tmp_path / "whole.ckpt"
-    WholeCheckpoints().save_checkpoint({"state_dict": torch.zeros(100)}, whole)
+    WholeCheckpoints(HEADER).save_checkpoint({"state_dict": torch.zeros(100)}, whole)
     data = whole.read_bytes()
     for broken in (b"", b"no checkpoint at all", data[: len(data) // 2]):
         (tmp_path / "last.ckpt").write_bytes(broken)

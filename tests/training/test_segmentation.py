@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from voxlift.config import SegmentConfig
 from voxlift.core.errors import ConfigError, DataError
@@ -18,12 +20,13 @@ from voxlift.training.networks import build_segmenter
 from voxlift.training.run_folder import RunFolder
 from voxlift.training.segmentation import (
     SegmentationData,
+    describe_segmenter,
     judge_segmentation,
     open_segmentation_data,
-    save_segmenter,
     segmentation_loaders,
 )
 from voxlift.weights.file import read_header
+from voxlift.weights.save import save_model
 
 SIZE = (10, 11, 12)
 
@@ -75,6 +78,16 @@ def make_config(out: Path = Path("unused"), **changes: Any) -> SegmentConfig:
 
 def open_data(cases: SegmentationCases | None = None, **changes: Any) -> SegmentationData:
     return open_segmentation_data(make_config(**changes), cases or make_cases())
+
+
+def save(
+    model: nn.Module,
+    data: SegmentationData,
+    config: SegmentConfig,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    header = describe_segmenter(model, data, config, metrics or {})
+    save_model(model, RunFolder(config.out).model, header)
 
 
 def patients(data: SegmentationData, indices: Any) -> set[str]:
@@ -211,7 +224,7 @@ def test_a_saved_segmenter_gives_the_same_logits(tmp_path: Path, changes: dict[s
         # Running statistics other than those of a new network.
         model.train()(volume)
         expected = model.eval()(volume)
-    save_segmenter(model, data, config, RunFolder(tmp_path), {"val/dice": 0.5})
+    save(model, data, config, {"val/dice": 0.5})
     loaded = load_model(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(loaded.networks[0](volume), expected)
@@ -235,7 +248,7 @@ def test_regions_have_an_output_each(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     data = open_segmentation_data(config, replace(cases, labels=labels))
     model = build_segmenter(config, data)
-    save_segmenter(model, data, config, RunFolder(tmp_path), {})
+    save(model, data, config)
     loaded = load_model(tmp_path)
     assert loaded.class_names == ("whole", "core")
     assert loaded.networks[0](torch.randn(1, 1, 8, 8, 8)).shape[1] == 2
@@ -246,7 +259,7 @@ def test_regions_have_an_output_each(tmp_path: Path) -> None:
 def test_the_test_cases_are_judged(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     data = open_segmentation_data(config, make_cases())
-    save_segmenter(build_segmenter(config, data), data, config, RunFolder(tmp_path), {})
+    save(build_segmenter(config, data), data, config)
     report = judge_segmentation(data, config, RunFolder(tmp_path))
     assert report.split == "test"
     rows = (tmp_path / "cases.csv").read_text().splitlines()[1:]
@@ -259,7 +272,7 @@ def test_without_test_cases_the_validation_cases_are_judged(
 ) -> None:
     config = make_config(tmp_path, fractions=(0.5, 0.5, 0.0), keep=keep)
     data = open_segmentation_data(config, make_cases())
-    save_segmenter(build_segmenter(config, data), data, config, RunFolder(tmp_path), {})
+    save(build_segmenter(config, data), data, config)
     with caplog.at_level(logging.WARNING):
         report = judge_segmentation(data, config, RunFolder(tmp_path))
     assert report.split == "val"

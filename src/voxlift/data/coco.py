@@ -26,6 +26,9 @@ from voxlift.data.splits import SPLITS
 
 _log = logging.getLogger(__name__)
 
+ANNOTATIONS = ("annotations", "annotation")
+"""Folders for annotation files; the first that holds any is taken."""
+
 _NUM_THREADS = 4
 # So many files are looked for to find out which folder the images are in.
 _NUM_PROBED = 50
@@ -84,7 +87,7 @@ def read_coco(
 
     Args:
         data: An annotation file, or a folder with one, or with one a split (`train`, `val` or
-            `test` in their names), in itself or in `annotations/`.
+            `test` in their names), in itself, in `annotations/` or in `annotation/`.
         images: The folder that the file names start from; by default it is looked for beside the
             annotations.
         class_agnostic: Take all categories as one.
@@ -129,12 +132,13 @@ def find_annotations(data: Path) -> tuple[tuple[Path, str], ...]:
         return ((data, ""),)
     if not data.is_dir():
         raise DataError(f"{data} is not there. Check --data.")
-    files = sorted(data.glob("*.json")) or sorted(data.glob("annotations/*.json"))
+    places = (data, *(data / name for name in ANNOTATIONS))
+    files = next((found for place in places if (found := sorted(place.glob("*.json")))), [])
     # Beside the boxes, COCO has files of captions and key points.
     files = [path for path in files if path.name.startswith("instances")] or files
     if not files:
         raise DataError(
-            f"{data} holds no annotation file (.json), nor does {data / 'annotations'}. "
+            f"{data} holds no annotation file (.json), nor does {' or '.join(ANNOTATIONS)} in it. "
             "Give the annotation file itself."
         )
     if len(files) == 1:

@@ -32,6 +32,9 @@ from voxlift.data.splits import SPLITS, check_groups
 _log = logging.getLogger(__name__)
 
 IMAGES = "Images_png"
+NESTED_IMAGES = (IMAGES, f"{IMAGES}/{IMAGES}")
+"""The second is where the published archives unpack to in a folder of this name."""
+
 _NUM_THREADS = 4
 
 
@@ -56,7 +59,8 @@ def read_deeplesion(
     Args:
         data: The folder, or the table or annotation file in it. In a folder, `DL_info.csv` comes
             before annotations in COCO's form.
-        images: The folder of the scans' folders; by default `Images_png` beside the annotations.
+        images: The folder of the scans' folders; by default `Images_png`, or
+            `Images_png` in it, beside the annotations.
         noisy: Boxes marked as possibly wrong are dropped, ignored by training and judgement, or
             kept. A slice that has none but dropped ones is left out.
         class_agnostic: Take all categories as one; the table has but one anyway.
@@ -127,7 +131,8 @@ def _read_listing(
 
 def _find_images(data: Path) -> Path:
     folder = data if data.is_dir() else data.absolute().parent
-    for place in (folder / IMAGES, folder.parent / IMAGES, folder):
+    places = [above / inside for above in (folder, folder.parent) for inside in NESTED_IMAGES]
+    for place in (*places, folder):
         if place.is_dir() and any(place.glob("*_*_*/*.png")):
             return place
     raise DataError(

@@ -18,8 +18,9 @@ from voxlift.weights.header import WeightHeader
 from voxlift.weights.layouts import write_layout
 from voxlift.weights.load import load_weights
 from voxlift.weights.match import ChannelRule
-from voxlift.weights.save import save_weights
+from voxlift.weights.save import save_model
 from voxlift.weights.source import read_source
+from voxlift.weights.target import find_target
 
 Target = Literal["voxlift", "torch", "medicalnet", "monai", "onnx", "torch-export"]
 
@@ -93,20 +94,20 @@ def convert_weights(
         raise ConfigError(f"in_channels is {in_channels}; a network has at least one.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already. Choose another name, or give --overwrite.")
-    file = read_source(source, allow_code=allow_code)
+    file = read_source(source, allow_code=allow_code, checkpoint=True)
     if out.exists() and out.samefile(file.path):
         raise ConfigError(f"{out} is the source itself, which would be lost. Choose another name.")
     header = _header(file, in_channels)
     model = _load(file, geometry=geometry, in_channels=in_channels, channels=channels)
     if target == "voxlift":
-        return Conversion(out, target, _save(model, header, out, half=half))
-    if target in ("torch", "medicalnet", "monai"):
+        written = _save(model, header, out, half=half)
+    elif target in ("torch", "medicalnet", "monai"):
         licence = f"licence: {header.licence or 'not stated'}"
         noted = header if target != "medicalnet" else None
-        told = write_layout(model, out, layout=target, header=noted)
-        return Conversion(out, target, f"{told}\n{licence}")
-    report = export_model(model, out, size_voxels=size_voxels, header=header)
-    return Conversion(out, target, report.summary())
+        written = f"{write_layout(model, out, layout=target, header=noted)}\n{licence}"
+    else:
+        written = export_model(model, out, size_voxels=size_voxels, header=header).summary()
+    return Conversion(out, target, "\n".join((*file.notes, written)))
 
 
 def _target_of(out: Path) -> Target:
@@ -155,14 +156,7 @@ def _header(file: WeightFile, in_channels: int | None) -> WeightHeader:
 
 
 def _save(model: nn.Module, header: WeightHeader, out: Path, *, half: bool) -> str:
-    save_weights(
-        model,
-        out,
-        preprocessing=header.preprocessing,
-        head=header.head,
-        provenance=header.provenance,
-        licence=header.licence,
-        citation=header.citation,
-        half=half,
-    )
+    target = find_target(model)
+    changes = {"architecture": target.architecture, "geometry": target.geometry}
+    save_model(model, out, header.model_copy(update=changes), half=half)
     return f"backbone = voxlift.create_backbone(weights={str(out)!r})"

@@ -78,7 +78,8 @@ def find_models(source: str | Path) -> list[str | Path]:
     if not folds:
         raise WeightsError(
             f"{path} holds no model.safetensors, nor folds with one; the run may not be finished. "
-            "Go on with it (--resume), or give a weight file."
+            "Go on with it (--resume), make a model of its checkpoint (voxlift convert "
+            f"{path / 'checkpoints' / 'last.ckpt'} --out model.safetensors), or give a weight file."
         )
     return list(folds)
 

@@ -18,8 +18,7 @@ from voxlift.metrics.average_precision import (
     average_precision_of,
 )
 from voxlift.metrics.bootstrap import Interval, Number, draw_resamples
-from voxlift.metrics.box_matching import find_lesions
-from voxlift.metrics.froc import DEEPLESION_RATES, FrocResult, froc_of
+from voxlift.metrics.froc import DEEPLESION_RATES, FrocResult, froc_of_images
 from voxlift.metrics.froc_bootstrap import FrocCurve, froc_curve
 from voxlift.metrics.image_boxes import ImageBoxes, check_image_boxes
 from voxlift.metrics.lesion_subsets import (
@@ -66,6 +65,8 @@ class DetectionMetrics(BaseModel):
         matching: How that overlap is measured.
         false_positives_per_image: Rates at which the sensitivity is given.
         sensitivity: At each rate, all classes together.
+        sensitivity_mp3d: The same by the convention of MP3D's evaluation, to compare with published
+            numbers; see `voxlift.metrics.froc`.
         thresholds: Score from which boxes are called at each rate; None where none can be called.
         mean_sensitivity: Mean over the rates.
         average_precision: COCO's AP, over the overlaps 0.5 to 0.95 and the classes.
@@ -90,6 +91,7 @@ class DetectionMetrics(BaseModel):
     matching: Matching
     false_positives_per_image: tuple[float, ...]
     sensitivity: tuple[Interval, ...]
+    sensitivity_mp3d: tuple[Number, ...] = ()
     thresholds: tuple[float | None, ...]
     mean_sensitivity: Interval
     average_precision: Number
@@ -184,11 +186,14 @@ def judge_detection(
         truth_ignored=truth_ignored,
     )
     _check_classes(images, class_names, labelled=prediction_labels is not None)
-    result = froc_of(
-        find_lesions(images, iou_threshold=iou_threshold, matching=matching),
+    trace = partial(
+        froc_of_images,
+        images,
+        iou_threshold=iou_threshold,
+        matching=matching,
         rates=false_positives_per_image,
-        labelled=True,
     )
+    result = trace(labelled=True)
     precision = average_precision_of(images, iou_thresholds=COCO_THRESHOLDS)
     resamples = draw_resamples(len(images), groups=groups, num_samples=num_samples, seed=seed)
     curve = froc_curve(result, resamples=resamples, confidence=confidence)
@@ -207,6 +212,7 @@ def judge_detection(
         matching=matching,
         false_positives_per_image=tuple(result.false_positives_per_image.tolist()),
         sensitivity=curve.sensitivity,
+        sensitivity_mp3d=tuple(trace(labelled=False, convention="mp3d").sensitivity.tolist()),
         thresholds=tuple(
             threshold if math.isfinite(threshold) else None
             for threshold in result.thresholds.tolist()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from voxlift.core.errors import DataError
 from voxlift.metrics.bootstrap import Interval, Resamples, draw_resamples, interval
-from voxlift.metrics.findings import NOT_FOUND, Findings, Floats, Integers
+from voxlift.metrics.findings import NOT_FOUND, Floats, Integers
 from voxlift.metrics.froc import FrocResult, interpolate_sensitivity
 
 GRID_POINTS = 257
@@ -98,7 +98,7 @@ def froc_curve(result: FrocResult, *, resamples: Resamples, confidence: float = 
     """
     rates = result.false_positives_per_image
     grid = _grid(rates)
-    resampled = _resampled(result.findings, np.concatenate([rates, grid]), resamples)
+    resampled = _resampled(result, np.concatenate([rates, grid]), resamples)
     at_rates, on_grid = resampled[:, : len(rates)], resampled[:, len(rates) :]
     bands = _intervals(result.sensitivity_at(grid), on_grid, confidence=confidence)
     return FrocCurve(
@@ -145,9 +145,7 @@ def froc_difference(
     _check_pair(ours, theirs)
     rates = ours.false_positives_per_image
     resamples = draw_resamples(ours.num_images, groups=groups, num_samples=num_samples, seed=seed)
-    resampled = _resampled(ours.findings, rates, resamples) - _resampled(
-        theirs.findings, rates, resamples
-    )
+    resampled = _resampled(ours, rates, resamples) - _resampled(theirs, rates, resamples)
     return FrocDifference(
         false_positives_per_image=rates,
         sensitivity=_intervals(
@@ -200,12 +198,13 @@ def _grid(rates: Floats) -> Floats:
     return np.geomspace(positive[0], positive[-1], GRID_POINTS if len(positive) > 1 else 1)
 
 
-def _resampled(findings: Findings, rates: Floats, resamples: Resamples) -> Floats:
+def _resampled(result: FrocResult, rates: Floats, resamples: Resamples) -> Floats:
     """Compute the sensitivity at the rates in every resample that holds a lesion.
 
     Shape:
         `(resamples, rates)`; NaN, in one row, where there is nothing to resample.
     """
+    findings = result.findings
     if resamples.num_groups < 2 or not findings.num_lesions:
         return np.full((1, len(rates)), np.nan)
     found = findings.lesion_scores > NOT_FOUND
@@ -229,6 +228,7 @@ def _resampled(findings: Findings, rates: Floats, resamples: Resamples) -> Float
                 np.concatenate([[0.0], false_counts]),
                 np.concatenate([[0.0], found_counts / lesions_drawn]),
                 rates * images_drawn,
+                convention=result.convention,
             )
         )
     return np.stack(rows) if rows else np.full((1, len(rates)), np.nan)

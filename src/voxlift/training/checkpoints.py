@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_aside
 from voxlift.training.interrupt import Interrupt, StopRun
+from voxlift.weights.checkpoint import header_parts
+from voxlift.weights.header import HEADER_KEY, WeightHeader
+
+STOPPED_EARLY = "stopped_early"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -21,7 +26,15 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     Lightning's own way goes through the folder for temporary files, which may be on another disk:
     what it then does is a copy, that can stop half-way.
+
+    Args:
+        header: Description of the model, written into each checkpoint so that `voxlift convert` can
+            make a model of it.
     """
+
+    def __init__(self, header: WeightHeader) -> None:
+        super().__init__()
+        self.header = header
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
@@ -34,7 +47,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         del storage_options
         # Through memory: torch tells of a full disk by an error that does not say so.
         whole = io.BytesIO()
-        torch.save(checkpoint, whole)
+        torch.save({**checkpoint, HEADER_KEY: header_parts(self.header)}, whole)
         with write_aside(path) as aside:
             aside.write_bytes(whole.getbuffer())
 
@@ -58,6 +71,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "Start the run anew with --overwrite."
         ) from error
     return loaded
+
+
+def is_finished(checkpoint: Mapping[str, Any], *, num_steps: int) -> bool:
+    """Whether a checkpoint is that of the end of a run, by its last step or by an early stop."""
+    resume_point = checkpoint["callbacks"].get(ResumePoint.__qualname__, {})
+    return bool(checkpoint["global_step"] >= num_steps or resume_point.get(STOPPED_EARLY))
 
 
 class BestCheckpoint(Checkpoint):
@@ -115,6 +134,7 @@ class ResumePoint(Checkpoint):
         self.interrupt = interrupt
         self._step = 0
         self._saved_at = -1
+        self._stopped_early = False
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -158,7 +178,12 @@ class ResumePoint(Checkpoint):
         """Save again behind the end of the epoch, and at the end of the run."""
         del pl_module
         if self._saved_at == self._step or trainer.should_stop:
+            self._stopped_early = trainer.should_stop and self._step < self.num_steps
             self._save(trainer)
+
+    def state_dict(self) -> dict[str, bool]:
+        """Return whether the run ended before its last step."""
+        return {STOPPED_EARLY: self._stopped_early}
 
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)

@@ -1,6 +1,7 @@
 """What a classification run needs around its training: cases and splits, and the verdict."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +24,10 @@ from voxlift.metrics.classification import choose_threshold
 from voxlift.nets.classifier import Classifier
 from voxlift.training.geometry import choose_geometry
 from voxlift.training.hardware import choose_device
-from voxlift.training.provenance import describe_origin
+from voxlift.training.provenance import describe_model
 from voxlift.training.run_folder import RunFolder
-from voxlift.weights.header import HeadDescription
-from voxlift.weights.save import save_weights
+from voxlift.weights.header import HeadDescription, WeightHeader
+from voxlift.weights.save import save_model
 
 logger = logging.getLogger(__name__)
 
@@ -178,40 +179,49 @@ def classification_loaders(
     return train_loader, val_loader
 
 
-def save_classifier(
+def describe_classifier(
     model: Classifier,
     data: ClassificationData,
     config: FinetuneConfig,
-    folder: RunFolder,
-    metrics: dict[str, float],
-) -> None:
-    """Save a trained classifier with all that is needed to ask it.
-
-    With two classes the threshold is chosen on the validation cases.
-    """
+    metrics: Mapping[str, float],
+    *,
+    threshold: float | None = None,
+) -> WeightHeader:
+    """Describe a classifier with all that is needed for prediction."""
     head = HeadDescription(
         task="classify",
         num_classes=len(data.cases.class_names),
         class_names=data.cases.class_names,
+        threshold=threshold,
         settings={
             "seed": config.seed,
             "fractions": list(config.fractions),
             "folds": config.folds,
         },
     )
-    if head.num_classes == 2:
+    return describe_model(model, config, metrics, preprocessing=data.preprocessing, head=head)
+
+
+def save_classifier(
+    model: Classifier,
+    data: ClassificationData,
+    config: FinetuneConfig,
+    folder: RunFolder,
+    metrics: Mapping[str, float],
+) -> None:
+    """Save a trained classifier.
+
+    With two classes the threshold is chosen on the validation cases.
+    """
+    header = describe_classifier(model, data, config, metrics)
+    assert header.head is not None
+    if header.head.num_classes == 2:
         model.eval().to(choose_device(config.machine))
-        answering = SavedModel((model,), head, data.preprocessing)
+        answering = SavedModel((model,), header.head, data.preprocessing)
         probabilities = predict_cases(answering, data.cases, data.val)
         threshold = choose_threshold(probabilities, data.cases.labels[data.val])
-        head = head.model_copy(update={"threshold": threshold})
-    save_weights(
-        model,
-        folder.model,
-        preprocessing=data.preprocessing,
-        head=head,
-        provenance=describe_origin(config, metrics),
-    )
+        header = describe_classifier(model, data, config, metrics, threshold=threshold)
+    save_model(model, folder.model, header)
 
 
 def judge(

@@ -1,6 +1,7 @@
 """What a detection run needs around its training: images with boxes, batches, and the verdict."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,9 @@ from voxlift.nets.factory import SCRATCH
 from voxlift.training.answering import load_answering
 from voxlift.training.hardware import autocast, choose_device
 from voxlift.training.held_out import Indices, check_validation, judged_part
-from voxlift.training.provenance import Command, describe_origin
+from voxlift.training.provenance import Command, describe_model
 from voxlift.training.run_folder import RunFolder
-from voxlift.weights.header import HeadDescription
-from voxlift.weights.save import save_weights
+from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.source import read_source
 
 logger = logging.getLogger(__name__)
@@ -209,19 +209,19 @@ def detection_loaders(data: DetectionData, config: DetectConfig) -> tuple[Any, A
     )
 
 
-def save_detector(
+def describe_detector(
     model: Detector,
     data: DetectionData,
     config: DetectConfig,
-    folder: RunFolder,
-    metrics: dict[str, float],
+    metrics: Mapping[str, float],
     *,
     command: Command,
-) -> None:
-    """Save a trained detector with all that is needed to ask it."""
-    save_weights(
+) -> WeightHeader:
+    """Describe a detector with all that is needed for prediction."""
+    return describe_model(
         model,
-        folder.model,
+        config,
+        metrics,
         preprocessing=data.preprocessing,
         head=HeadDescription(
             task="detect",
@@ -229,7 +229,7 @@ def save_detector(
             class_names=data.settings.class_names,
             settings=data.settings.model_dump(mode="json"),
         ),
-        provenance=describe_origin(config, metrics, command=command),
+        command=command,
     )
 
 

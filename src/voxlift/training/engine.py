@@ -18,12 +18,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from voxlift.config import RunConfig
-from voxlift.core.errors import DataError
-from voxlift.figures.learning_curves import plot_learning_curves
+from voxlift.core.errors import DataError, VoxliftError
+from voxlift.figures.learning_curves import plot_learning_curves, read_curves
 from voxlift.training.checkpoints import (
     BestCheckpoint,
     ResumePoint,
     WholeCheckpoints,
+    is_finished,
     read_checkpoint,
 )
 from voxlift.training.guards import FiniteGradientGuard, FiniteLossGuard, Throughput
@@ -35,6 +36,7 @@ from voxlift.training.progress import ValidationLog
 from voxlift.training.quiet import quiet_lightning
 from voxlift.training.reproducible import SeededSteps
 from voxlift.training.run_folder import RunFolder
+from voxlift.weights.header import WeightHeader
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ def train(
     folder: RunFolder,
     monitor: Monitor,
     num_steps: int,
+    header: WeightHeader,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> bool:
@@ -81,6 +84,7 @@ def train(
         folder: Where checkpoints and metrics go.
         monitor: What the best checkpoint is chosen by.
         num_steps: Optimizer steps of the whole run.
+        header: Description of the model for its checkpoints.
         resume: Go on from the last checkpoint.
         callbacks: More callbacks, such as an early stop.
 
@@ -93,8 +97,8 @@ def train(
         DataError: If the disk is full.
     """
     checkpoint = read_checkpoint(folder.last_checkpoint) if resume else None
-    if checkpoint and checkpoint["global_step"] >= num_steps:
-        logger.info("All %d steps are done already; more --epochs would go on.", num_steps)
+    if checkpoint and is_finished(checkpoint, num_steps=num_steps):
+        logger.info("Training ended at step %d already.", checkpoint["global_step"])
         task.load_state_dict(checkpoint["state_dict"])
         return True
     if config.machine.compile:
@@ -105,6 +109,7 @@ def train(
             folder,
             monitor,
             num_steps=num_steps,
+            header=header,
             batches_per_epoch=len(train_loader),
             resume_step=checkpoint["global_step"] if checkpoint else None,
             interrupt=interrupt,
@@ -183,6 +188,7 @@ def _build_trainer(
     monitor: Monitor,
     *,
     num_steps: int,
+    header: WeightHeader,
     batches_per_epoch: int,
     resume_step: int | None,
     interrupt: Interrupt,
@@ -234,7 +240,7 @@ def _build_trainer(
         num_sanity_val_steps=0,
         enable_progress_bar=show_progress,
         enable_model_summary=False,
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(header)],
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
@@ -246,6 +252,20 @@ def early_stop(metric: str, patience: int) -> Sequence[Callback]:
 
 
 def draw_learning_curves(folder: RunFolder, *, names: Sequence[str] | None = None) -> None:
-    """Draw what a run has logged so far, if anything."""
-    if folder.metrics.is_file():
-        plot_learning_curves(folder.metrics, folder.figures / "learning_curves.png", names=names)
+    """Draw what a run has logged so far, if anything; warn if that fails.
+
+    Args:
+        folder: The run folder.
+        names: Metrics to draw, of which a run without validation logs only some; None draws the
+            losses and accuracies.
+    """
+    if not folder.metrics.is_file():
+        return
+    figure = folder.figures / "learning_curves.png"
+    try:
+        if names is not None:
+            logged = read_curves(folder.metrics)
+            names = [name for name in names if name in logged]
+        plot_learning_curves(folder.metrics, figure, names=names)
+    except (VoxliftError, OSError) as error:
+        logger.warning("The learning curves %s were not drawn: %s", figure, error)

@@ -12,6 +12,7 @@ from voxlift.tasks.classify import ClassifyTask
 from voxlift.training.classification import (
     ClassificationData,
     classification_loaders,
+    describe_classifier,
     save_classifier,
 )
 from voxlift.training.engine import (
@@ -77,13 +78,14 @@ def train_classifier(
         folder=folder,
         monitor=Monitor("val/auroc"),
         num_steps=learner.num_steps,
+        header=describe_classifier(task.model, learner.data, config, {}),
         resume=resume,
         callbacks=early_stop("val/auroc", config.patience),
     )
-    draw_learning_curves(folder)
     if finished:
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="best")
         save_classifier(task.model, learner.data, config, folder, metrics)
+    draw_learning_curves(folder)
     return finished
 
 

@@ -1,7 +1,7 @@
 """What a segmentation run needs around its training: cases, patches, and the verdict."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,9 @@ from voxlift.training.answering import load_answering
 from voxlift.training.geometry import choose_geometry, own_strides
 from voxlift.training.hardware import autocast, choose_device
 from voxlift.training.held_out import Indices, check_validation, judged_part
-from voxlift.training.provenance import describe_origin
+from voxlift.training.provenance import describe_model
 from voxlift.training.run_folder import RunFolder
-from voxlift.weights.header import HeadDescription
-from voxlift.weights.save import save_weights
+from voxlift.weights.header import HeadDescription, WeightHeader
 
 logger = logging.getLogger(__name__)
 
@@ -166,14 +165,10 @@ def segmentation_loaders(data: SegmentationData, config: SegmentConfig) -> tuple
     return train_loader, whole_case_loader(cache, data.val) if len(data.val) else None
 
 
-def save_segmenter(
-    model: nn.Module,
-    data: SegmentationData,
-    config: SegmentConfig,
-    folder: RunFolder,
-    metrics: dict[str, float],
-) -> None:
-    """Save a trained segmenter with all that is needed to ask it."""
+def describe_segmenter(
+    model: nn.Module, data: SegmentationData, config: SegmentConfig, metrics: Mapping[str, float]
+) -> WeightHeader:
+    """Describe a segmenter with all that is needed for prediction."""
     labels = data.cases.labels
     settings = SegmentationSettings(
         labels=labels,
@@ -187,9 +182,10 @@ def save_segmenter(
         val_cases=config.val_cases,
         test_cases=config.test_cases,
     )
-    save_weights(
+    return describe_model(
         model,
-        folder.model,
+        config,
+        metrics,
         preprocessing=data.preprocessing,
         head=HeadDescription(
             task="segment",
@@ -197,7 +193,6 @@ def save_segmenter(
             class_names=labels.output_names,
             settings=settings.model_dump(mode="json"),
         ),
-        provenance=describe_origin(config, metrics),
     )
 
 

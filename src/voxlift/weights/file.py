@@ -11,7 +11,7 @@ from torch import Tensor
 from voxlift.core.errors import WeightsError
 from voxlift.core.files import write_aside
 from voxlift.weights.container import Container, check_numbers, read_container, read_metadata
-from voxlift.weights.formats import FORMATS, recognise
+from voxlift.weights.formats import CHECKPOINT, FORMATS, recognise
 from voxlift.weights.header import HEADER_KEY, WeightHeader, parse_header
 from voxlift.weights.programs import refuse_program
 from voxlift.weights.unwrap import OTHER_NETWORK
@@ -49,7 +49,11 @@ class WeightFile:
 
 
 def read_weight_file(
-    path: str | Path, *, declared: str | None = None, allow_code: bool = False
+    path: str | Path,
+    *,
+    declared: str | None = None,
+    allow_code: bool = False,
+    checkpoint: bool = False,
 ) -> WeightFile:
     """Read a weight file of any known format.
 
@@ -58,14 +62,20 @@ def read_weight_file(
         declared: The format that the caller declares it to have; None goes by the fingerprint.
         allow_code: Whether a pickled file that cannot be read otherwise may run the code that it
             asks for, after a warning. Only for files whose maker you trust.
+        checkpoint: Whether a checkpoint of a run, which is no finished model, may be read.
 
     Raises:
-        WeightsError: If the file is missing, damaged, of an unknown format, a program, or holds
-            NaN or infinite numbers.
+        WeightsError: If the file is missing, damaged, of an unknown format, a program or a
+            checkpoint, or holds NaN or infinite numbers.
     """
     refuse_program(path)
     container = read_container(path, allow_code=allow_code)
     name = declared or recognise(container)
+    if name == CHECKPOINT and not checkpoint:
+        raise WeightsError(
+            f"{path} is a checkpoint of a run, not a model. Make one of it: voxlift convert {path} "
+            "--out model.safetensors"
+        )
     translation = FORMATS[name].translate(container)
     return WeightFile(
         path=container.path,

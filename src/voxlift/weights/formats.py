@@ -4,6 +4,7 @@ A new format is one file with a class like those in `weights/foreign` and one li
 """
 
 from voxlift.core.errors import WeightsError
+from voxlift.weights.checkpoint import CheckpointFormat
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.cspr import CsprFormat
 from voxlift.weights.foreign.gvsl import GvslFormat
@@ -25,9 +26,11 @@ from voxlift.weights.state_dict import StateDictFormat
 from voxlift.weights.translation import WeightFormat
 
 OWN = "voxlift"
+CHECKPOINT = "checkpoint"
 
 FORMATS: dict[str, WeightFormat] = {
     OWN: VoxliftFormat(),
+    CHECKPOINT: CheckpointFormat(),
     "torch": StateDictFormat(),
     "cspr": CsprFormat(),
     "mp3d": MP3DFormat(),
@@ -57,8 +60,9 @@ def recognise(container: Container) -> str:
     """
     found = [name for name, known in FORMATS.items() if known.recognises(container)]
     # A file of ours may hold the names of any other: its header says what it is.
-    if OWN in found:
-        return OWN
+    for own in (OWN, CHECKPOINT):
+        if own in found:
+            return own
     if len(found) == 1:
         return found[0]
     some = ", ".join(list(container.tensors)[:5]) or "no tensors at all"

@@ -51,18 +51,25 @@ def save_weights(
         WeightsError: If the model holds no backbone, or NaN or infinite numbers.
         DataError: If the file cannot be written.
     """
-    target = find_target(model)
     header = describe_target(
-        target,
+        find_target(model),
         preprocessing=preprocessing,
         head=head,
         provenance=provenance,
         licence=licence,
         citation=citation,
     )
+    return save_model(model, path, header, half=half)
+
+
+def save_model(
+    model: nn.Module, path: str | Path, header: WeightHeader, *, half: bool = False
+) -> Path:
+    """Save a backbone or a model with a description that was made before; see `save_weights`."""
     path = Path(path)
-    write_weight_file(path, target.state, header, half=half)
-    logger.info("Saved %d tensors to %s", len(target.state), path)
+    tensors = find_target(model).state
+    write_weight_file(path, tensors, header, half=half)
+    logger.info("Saved %d tensors to %s", len(tensors), path)
     return path
 
 

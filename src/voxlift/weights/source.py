@@ -94,7 +94,9 @@ def split_format(source: str) -> tuple[str | None, str]:
     return name, rest
 
 
-def read_source(source: Source, *, allow_code: bool = False) -> WeightFile:
+def read_source(
+    source: Source, *, allow_code: bool = False, checkpoint: bool = False
+) -> WeightFile:
     """Read weights by whatever name.
 
     Bundled ones log their licence and origin once; ones that must not be used commercially warn
@@ -103,6 +105,7 @@ def read_source(source: Source, *, allow_code: bool = False) -> WeightFile:
     Args:
         source: As above, or a file that was read before.
         allow_code: As in `read_weight_file`.
+        checkpoint: As in `read_weight_file`.
 
     Raises:
         WeightsError: If there are none of that name, or the file cannot be trusted.
@@ -110,7 +113,12 @@ def read_source(source: Source, *, allow_code: bool = False) -> WeightFile:
     if isinstance(source, WeightFile):
         return source
     location = locate(source)
-    file = read_weight_file(location.path, declared=location.declared, allow_code=allow_code)
+    file = read_weight_file(
+        location.path,
+        declared=location.declared,
+        allow_code=allow_code,
+        checkpoint=checkpoint,
+    )
     file = replace(file, source=str(source), notes=(*location.notes, *file.notes))
     if isinstance(source, str) and source in BUNDLED:
         told = file.header.provenance

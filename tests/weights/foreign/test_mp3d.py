@@ -205,7 +205,7 @@ def test_wrapped_or_bare_it_is_the_same_network(tmp_path: Path, layout: str) -> 
     load_weights(build(file), file)
     expected = {"bare": 0, "head": 1}.get(layout, 3)
     assert len(file.ignored) == expected
-    assert all("only its backbone is used" in why for why in file.ignored.values())
+    assert all("of the file's detector: " in why for why in file.ignored.values())
 
 
 def test_what_is_known_of_the_file(tmp_path: Path) -> None:

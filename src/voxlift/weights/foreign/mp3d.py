@@ -1,4 +1,4 @@
-"""P3D and MP3D backbones, as the public detectors of lesions store them."""
+"""P3D and MP3D, as the public detectors of lesions store them: backbone, pyramid, proposals."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,11 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, Preprocessing
 from voxlift.weights.container import Container
+from voxlift.weights.foreign.mp3d_heads import ANCHORS_NOTE, translate_heads
 from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
 from voxlift.weights.foreign.shapes import Shape, check_shapes, make_architecture
 from voxlift.weights.header import WeightHeader
+from voxlift.weights.target import BACKBONE_PREFIX
 from voxlift.weights.translation import Translation
 
 STEM = "conv1_custom.weight"
@@ -73,11 +75,12 @@ class MP3DFormat:
             citation="Zhang et al., Revisiting 3D Context Modeling with Supervised Pre-training "
             "for Universal Lesion Detection in CT Slices, MICCAI 2020, arXiv 2012.08770",
         )
-        ignored = {
-            name: f"{name.split('.')[0]} of the file's detector; only its backbone is used"
-            for name in others
-        }
         renamed = {_our_name(name): tensor for name, tensor in tensors.items()}
+        heads, ignored = translate_heads(others, in_channels=plan.out_channels)
+        if heads:
+            renamed = {BACKBONE_PREFIX + name: tensor for name, tensor in renamed.items()} | heads
+        if any(name.startswith("head.rpn.") for name in heads):
+            notes.append(ANCHORS_NOTE)
         return Translation(renamed, header, ignored=ignored, notes=tuple(notes))
 
 
@@ -107,14 +110,18 @@ class _Plan:
         }
         return make_architecture(fields, where=where)
 
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of the stages' maps."""
+        return tuple(self.width * 2**stage * self.expansion for stage, _ in enumerate(self.depths))
+
     def shapes(self) -> Shapes:
         """Every tensor of the network, by the names of the file."""
         yield STEM, (self.width, self.in_channels, 1, self.kernel, self.kernel)
         yield from self._norm("norm1", self.width)
         before, index = self.width, 0
-        for stage, depth in enumerate(self.depths):
-            channels = self.width * 2**stage
-            after = channels * self.expansion
+        for stage, (depth, after) in enumerate(zip(self.depths, self.out_channels, strict=True)):
+            channels = after // self.expansion
             for block in range(depth):
                 prefix = f"layer{stage + 1}.{block}."
                 yield from self._block(prefix, before, channels, parallel=index % 3 == 1)
