@@ -182,6 +182,27 @@ def test_masks_that_cannot_be_used_are_refused_or_skipped(
     assert "216 of 216 voxels are NaN" in caplog.text
 
 
+def test_the_tables_are_read_as_they_were_published(folder: Path) -> None:
+    (folder / "nodules.csv").unlink()
+    (folder / "info").mkdir()
+    columns = (
+        "index,uid,scan,name,roi,volume,diameter_mm,coordZ,coordY,coordX,spacingZ,spacingY,"
+        "spacingX,nodIDs1,nodIDs2,nodIDs3,nodIDs4,subtlety,internalStructure,calcification,"
+        "sphericity,margin,lobulation,spiculation,texture,malignancy,malignancy_mode,subset,remark"
+    )
+    rows = [
+        f"{name},LIDC-IDRI-{name[1:]},3,a,1,6.5,2.1,4,3,3,2.5,0.7,0.7,IL_1,Nodule 001,,,5x,1x,6x,"
+        f"4x,5x,5x,5x,5x,{mode}x,{mode},subset2,"
+        for name, mode in MALIGNANCY.items()
+    ]
+    nodules = folder / "info" / "lidc_nodule_info_new_with_subset.csv"
+    nodules.write_text("\n".join([columns, *rows]))
+    patients = folder / "info" / "lidc_patient_info_new_with_subset.csv"
+    patients.write_text('uid,scan,nodNum,direction\nLIDC-IDRI-1,3,1,"1, 0, 0, 0, 1, 0"\n')
+    assert [case.group for case in read_lidc(folder).cases][:2] == ["LIDC-IDRI-1", "LIDC-IDRI-4"]
+    assert len(read_lidc_masks(folder).cases) == 7
+
+
 def test_rows_and_files_without_their_partner_are_refused_or_skipped(folder: Path) -> None:
     (folder / "train_test_split.csv").unlink()
     (folder / "nodule" / "n4.npz").rename(folder / "nodule" / "other.npz")

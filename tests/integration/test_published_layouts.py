@@ -46,7 +46,7 @@ def test_liver_and_tumour_are_one_structure(
             write_volume(tmp_path / "lits" / f"{name}-{number}.nii", Volume(array))
     run, again = tmp_path / "run", tmp_path / "again"
     words = ["--recipe", "lits-liver", "--data", tmp_path / "lits", "--out", run]
-    options = SMALL + "--patch-voxels 8 8 8 --fractions 0.5 0.25 0.25"
+    options = SMALL + "--patch-voxels 8 8 8 --val-cases *-1 --test-cases *-2"
     assert command("finetune", *words, *options.split()) == 0
     assert "dice/liver" in capsys.readouterr().out
     assert set(report_of(run)["metrics"]["structures"]) == {"liver"}  # type: ignore[index]
