@@ -38,7 +38,7 @@ import tyro
 from scipy import ndimage
 from skimage import draw
 
-from voxlift.core.errors import DataError
+from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_aside, write_text
 from voxlift.data.dicom_series import choose_series, list_series
 from voxlift.data.volume import Volume
@@ -139,9 +139,12 @@ def prepare(command: Command) -> None:
     """Write a folder in the LIDC layout.
 
     Raises:
+        ConfigError: If the window is empty.
         DataError: If a scan or its annotations cannot be used (and are not to be skipped), there is
             no nodule, or the folder is not empty.
     """
+    if not command.window[0] < command.window[1]:
+        raise ConfigError(f"The window is {command.window}, but low has to be below high.")
     if command.out.exists() and any(command.out.iterdir()):
         raise DataError(f"{command.out} is not empty. Choose another folder with --out.")
     series = find_series(command.data)

@@ -146,7 +146,7 @@ def test_eight_bit_images_keep_their_range() -> None:
 def test_eight_bit_images_in_place_of_hounsfield_units_are_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    wishes = {"unit": "HU", "window": (-1000.0, 400.0)}
+    wishes: dict[str, Any] = {"unit": "HU", "window": (-1000.0, 400.0)}
     proposed(make(volume(low=-1000.0, high=255.0)), **wishes)
     assert not caplog.records
     proposed(make(volume(high=255.0)), **wishes)

@@ -12,7 +12,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from voxlift.core.errors import DataError
+from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.classification_source import open_classification
 from voxlift.data.segmentation_source import open_segmentation
 
@@ -238,6 +238,8 @@ def test_a_series_is_annotated_once(script: Script, data: Path) -> None:
 
 
 def test_nothing_is_written_over_and_nothing_found_is_an_error(script: Script, data: Path) -> None:
+    with pytest.raises(ConfigError, match="low has to be below high"):
+        prepare(script, data, window=(400.0, 400.0))
     prepare(script, data)
     with pytest.raises(DataError, match="is not empty"):
         prepare(script, data)
