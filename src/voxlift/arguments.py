@@ -115,6 +115,8 @@ class EvaluateCommand:
             are drawn over this one's.
         matching: Of a detector: how the overlap that makes a hit is measured; None takes the way of
             its run.
+        mirror: Of a segmenter: average over mirrored windows, as predict can.
+        largest_component: Of a segmenter: keep only the largest connected piece of each structure.
         batch_size: Samples in a batch; None takes what suits the task.
         device: Where the network runs; auto takes the fastest there is.
         skip_bad: List unreadable files and go on without them.
@@ -128,6 +130,8 @@ class EvaluateCommand:
     images: Path | None = None
     compare: tuple[Path, ...] = ()
     matching: Literal["iou", "iobb"] | None = None
+    mirror: Flag = False
+    largest_component: Flag = False
     batch_size: int | None = None
     device: Device = "auto"
     skip_bad: Flag = False

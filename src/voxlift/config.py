@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from voxlift.core.architecture import SliceTransform
 from voxlift.core.detection_settings import DetectorSettings, Matching, Noisy, NumSlices
 from voxlift.core.preprocessing import window_bounds
+from voxlift.core.types import PublishedSplit
 from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
@@ -174,6 +175,8 @@ class FinetuneConfig(RunConfig):
         data: A CSV with the columns path, label and, if wanted, group (patient) and split; a
             MedMNIST-3D .npz; a folder in the LIDC layout; or a folder with one folder of volumes
             for each class.
+        published_split: Of the LIDC layout, whose published split divides patients: `keep` it, to
+            compare with published figures, or `ignore` it and split by patient; None refuses it.
         fractions: Shares of training, validation and test cases where the data has no splits.
         label_fraction: Share of the training labels that may be used, 0 to 1.
         folds: Train so many networks by cross-validation and average them; 0 trains one.
@@ -191,6 +194,7 @@ class FinetuneConfig(RunConfig):
 
     task: Literal["classify"] = "classify"
     out: Path = Path("runs/classify")
+    published_split: PublishedSplit | None = None
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     label_fraction: float = Field(default=1.0, gt=0, le=1)
     folds: int = Field(default=0, ge=0)
@@ -257,8 +261,11 @@ class SegmentConfig(RunConfig):
 
     Args:
         task: What is learnt.
-        data: A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net, one with
-            a folder of images and a folder of masks, or a CSV with the columns image and label.
+        data: A folder in the layout of the Medical Segmentation Decathlon, nnU-Net, LiTS or LIDC,
+            one with a folder of images and a folder of masks, or a CSV with the columns image and
+            label.
+        published_split: Of the LIDC layout, whose published split divides patients: `keep` it, to
+            compare with published figures, or `ignore` it and split by patient; None refuses it.
         fractions: Shares of training, validation and test cases where the data has no splits.
         val_cases: Names of the validation cases, or patterns such as `*_03?`, instead of a share.
         test_cases: Names or patterns of the test cases, likewise.
@@ -286,6 +293,7 @@ class SegmentConfig(RunConfig):
 
     task: Literal["segment"] = "segment"
     out: Path = Path("runs/segment")
+    published_split: PublishedSplit | None = None
     batch_size: int = Field(default=2, ge=1)
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     val_cases: tuple[str, ...] = ()

@@ -180,7 +180,8 @@ def _open_volumes(
 ) -> tuple[ReadableVolumes, npt.NDArray[np.int64], dict[str, str]]:
     """Open labelled volumes, or list files and see which can be read."""
     if data is not None:
-        cases = open_classification(data, skip_bad=skip_bad)
+        # Splits are of no account here.
+        cases = open_classification(data, skip_bad=skip_bad, published_split="ignore")
         return cases, np.arange(len(cases)), {}
     files = VolumeFiles(tuple(VolumeFile(path) for path in find_volumes(inputs)))
     good, failures = [], {}

@@ -16,6 +16,7 @@ from voxlift.config import MachineConfig
 from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.files import write_text
+from voxlift.core.types import PublishedSplit
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.classification_source import open_classification
 from voxlift.data.detection_source import open_detection
@@ -72,6 +73,8 @@ def evaluate(
     images: str | Path | None = None,
     compare: Sequence[str | Path] = (),
     matching: Matching | None = None,
+    mirror: bool = False,
+    largest_component: bool = False,
     skip_bad: bool = False,
     batch_size: int | None = None,
     device: str = "auto",
@@ -91,6 +94,9 @@ def evaluate(
             are drawn over this one's.
         matching: Of a detector: how the overlap that makes a hit is measured, `iou` or `iobb`; None
             takes the way of its run.
+        mirror: Of a segmenter: average over mirrored windows, as `predict` can.
+        largest_component: Of a segmenter: keep only the largest connected piece of each structure,
+            likewise.
         skip_bad: List unreadable files and go on without them.
         batch_size: Samples in a batch; None takes 32 of photographs and crops, 4 of slices with
             context, 1 of the windows of a segmenter.
@@ -110,6 +116,14 @@ def evaluate(
     where = choose_device(MachineConfig.model_validate({"device": device}))
     saved = load_answering(model, device=where)
     batch_size = batch_size or BATCH_SIZES[saved.head.task]
+    segmenting = SegmentOptions(
+        mirror=mirror, largest_component=largest_component, batch_size=batch_size
+    )
+    if saved.head.task != "segment" and (mirror or largest_component):
+        raise ConfigError(
+            f"{model} was trained to {saved.head.task}; --mirror and --largest-component are for "
+            "segmenters."
+        )
     if saved.head.task == "detect":
         return _evaluate_detection(
             saved,
@@ -143,7 +157,7 @@ def evaluate(
             folder,
             split=split,
             skip_bad=skip_bad,
-            batch_size=batch_size,
+            options=segmenting,
             device=where,
         )
     return _evaluate_classification(
@@ -155,9 +169,13 @@ def _evaluate_classification(
     model: SavedModel, data: str, folder: Path, *, split: Split, skip_bad: bool, batch_size: int
 ) -> Evaluation:
     """Measure AUROC and the like on labelled volumes."""
-    cases = open_classification(data, skip_bad=skip_bad)
-    _check_classes(model, cases)
     settings = _SplitSettings.model_validate(model.head.settings)
+    cases = open_classification(
+        data,
+        skip_bad=skip_bad,
+        published_split="ignore" if split == "all" else settings.published_split,
+    )
+    _check_classes(model, cases)
     if split == "all":
         indices, train = np.arange(len(cases)), np.array([], np.int64)
     else:
@@ -191,12 +209,17 @@ def _evaluate_segmentation(
     *,
     split: Split,
     skip_bad: bool,
-    batch_size: int,
+    options: SegmentOptions,
     device: Device,
 ) -> Evaluation:
     """Measure Dice and the like on volumes with masks."""
     settings = model.segmentation
-    cases = open_segmentation(data, skip_bad=skip_bad, labels=settings.labels)
+    cases = open_segmentation(
+        data,
+        skip_bad=skip_bad,
+        labels=settings.labels,
+        published_split="ignore" if split == "all" else settings.published_split,
+    )
     check_labels(settings.labels, cases)
     if split == "all":
         indices = np.arange(len(cases))
@@ -212,7 +235,7 @@ def _evaluate_segmentation(
         indices,
         folder,
         split=split,
-        options=SegmentOptions(batch_size=batch_size),
+        options=options,
         seed=settings.seed,
         autocast=lambda: autocast(MachineConfig(), device),
     )
@@ -279,6 +302,7 @@ class _SplitSettings(BaseModel):
     seed: int = 0
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     val_fraction: float = 0.1
+    published_split: PublishedSplit | None = None
 
 
 def _check_classes(model: SavedModel, cases: ClassificationCases) -> None:

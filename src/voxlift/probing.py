@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from voxlift.config import FinetuneConfig, MachineConfig, NetworkConfig
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.types import PublishedSplit
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.prepared_volumes import PreparedVolumes
 from voxlift.embedding import FeatureOptions, describe_start, gathers_statistics
@@ -55,6 +56,7 @@ class ProbeOptions(FeatureOptions):
     """How starts are probed.
 
     Args:
+        published_split: As of `FinetuneConfig`.
         fractions: Shares of training, validation and test cases where the data has no splits.
         label_fraction: Share of the training labels that may be used, 0 to 1.
         backbone: Network of `scratch`; None takes those of the starts, one for each of them.
@@ -63,6 +65,7 @@ class ProbeOptions(FeatureOptions):
         save_features: Write the features of each start as well (`features/NUMBER-NAME.npz`).
     """
 
+    published_split: PublishedSplit | None = None
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     label_fraction: float = Field(default=1.0, gt=0, le=1)
     backbone: str | None = None
@@ -269,6 +272,7 @@ def _open_question(
         config = FinetuneConfig(
             data=data,
             seed=options.seed,
+            published_split=options.published_split,
             fractions=options.fractions,
             label_fraction=options.label_fraction,
             skip_bad=options.skip_bad,

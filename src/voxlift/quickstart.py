@@ -170,7 +170,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 def _open_cases(data: str | None, seed: int) -> ClassificationCases:
     """Open the user's volumes, or simulate smooth and spiculated nodules in three splits."""
     if data is not None:
-        cases = open_classification(data)
+        cases = open_classification(data, published_split="ignore")
         if len(cases.class_names) != 2:
             number = len(cases.class_names)
             raise DataError(f"{data} has {number} classes; quickstart takes two, finetune more.")

@@ -8,7 +8,8 @@ import pytest
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.case_statistics import case_statistics
-from voxlift.data.classification_cases import ClassificationCase, ClassificationCases, NamedArray
+from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
+from voxlift.data.npz import NamedArray
 
 VOLUMES = np.arange(10 * 8, dtype=np.float32).reshape(10, 2, 2, 2)
 LABELS = [0, 1, 0, 1, 0, 1, 0, 0, 0, 0]

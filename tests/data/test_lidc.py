@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxlift.core.errors import DataError
+from voxlift.core.errors import ConfigError, DataError
 from voxlift.data.classification_source import open_classification
-from voxlift.data.lidc import is_lidc, read_lidc
+from voxlift.data.lidc import check_published_split, is_lidc, read_lidc, read_lidc_masks
+from voxlift.data.segmentation_source import open_segmentation
 
-MALIGNANCY = {"n1": 1, "n2": 2, "n3": 3, "n4": 4, "n5": 5, "n6": 1}
+MALIGNANCY = {"n1": 1, "n2": 2, "n3": 3, "n4": 4, "n5": 5, "n6": 1, "n7": 0}
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def folder(tmp_path: Path) -> Path:
     for name in MALIGNANCY:
         voxel = generator.integers(0, 256, (6, 6, 6), dtype=np.uint8)
         np.savez_compressed(tmp_path / "nodule" / f"{name}.npz", voxel=voxel, answer1=voxel > 128)
-    write_table(tmp_path, "patient_id", lambda name: f"P{name[1:]}")
+    write_table(tmp_path, "uid", lambda name: f"P{name[1:]}")
     (tmp_path / "train_test_split.csv").write_text(
-        ",train,test\n0,n1.npz,n5.npz\n1,n4.npz,n6.npz\n2,n2.npz,\n3,n3.npz,\n"
+        ",train,test\n0,n1.npz,n5.npz\n1,n4.npz,n6.npz\n2,n2.npz,\n3,n3.npz,\n4,n7.npz,\n"
     )
     return tmp_path
 
@@ -74,11 +75,152 @@ def test_without_a_split_table_all_nodules_are_read(folder: Path) -> None:
     assert set(cases.splits) == {None}
 
 
-def test_nodules_of_one_patient_in_train_and_test_are_refused(folder: Path) -> None:
-    write_table(folder, "patient_id", lambda name: "Doe" if name in ("n1", "n5") else name)
-    with pytest.raises(DataError, match=r"n1 of split 'train' and n5 of split 'test'") as caught:
-        open_classification(folder)
-    assert "Doe" not in str(caught.value)
+def test_nodules_that_nobody_rated_are_left_out_and_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        cases = read_lidc(folder, indeterminate="benign")
+    assert "n7" not in [case.id for case in cases.cases]
+    assert "left out: 0 nodules of malignancy 3, 1 without a rating (0)" in caplog.text
+    with caplog.at_level(logging.INFO):
+        read_lidc(folder)
+    assert "left out: 1 nodules of malignancy 3, 1 without a rating (0)" in caplog.text
+
+
+@pytest.fixture
+def published(folder: Path) -> Path:
+    """Two of three test patients are in training, too, and a test nodule is listed twice."""
+    patients = {"n1": "Doe", "n5": "Doe", "n2": "Roe", "n3": "Roe", "n6": "Roe"}
+    write_table(folder, "uid", lambda name: patients.get(name, name))
+    (folder / "train_test_split.csv").write_text(
+        ",train,test\n0,n1.npz,n5.npz\n1,n2.npz,n6.npz\n2,n3.npz,n4.npz\n3,n7.npz,n5.npz\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("open_data", [open_classification, open_segmentation])
+def test_a_split_that_divides_patients_is_refused_by_default(
+    published: Path, open_data: Callable[..., object]
+) -> None:
+    message = (
+        r"2 of the 3 patients of 'test' are in 'train', too.*"
+        r"--published-split ignore.*--published-split keep"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        open_data(published)
+    assert "oe" not in str(caught.value).replace("too", "")
+
+
+def test_a_split_that_divides_patients_is_kept_as_asked_with_a_warning(
+    published: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        cases = open_segmentation(published, published_split="keep")
+    splits = {case.id: case.split for case in cases.cases}
+    assert splits == dict.fromkeys(["n1", "n2", "n3", "n7"], "train") | dict.fromkeys(
+        ["n5", "n6", "n4"], "test"
+    )
+    assert "2 of the 3 patients of 'test' are in 'train', too" in caplog.text
+    assert "lists 1 nodules more than once" in caplog.text
+    # The validation part is made of training patients, each as a whole.
+    made = cases.with_splits(fractions=(0.5, 0.25, 0.25), seed=0)
+    assert {case.id for case in made.cases if case.split == "test"} == {"n5", "n6", "n4"}
+    by_id = {case.id: case for case in made.cases}
+    assert by_id["n2"].split == by_id["n3"].split
+
+
+def test_a_split_that_divides_patients_is_made_anew_by_patient(published: Path) -> None:
+    cases = open_segmentation(published, published_split="ignore")
+    assert len(cases) == 7
+    made = cases.with_splits(fractions=(0.5, 0.25, 0.25), seed=0)
+    split_of_patient = {(case.group, case.split) for case in made.cases}
+    assert len(split_of_patient) == len({case.group for case in made.cases}) == 4
+
+
+def test_a_split_that_divides_nobody_is_kept_by_default(folder: Path) -> None:
+    assert {case.split for case in open_segmentation(folder).cases} == {"train", "test"}
+
+
+def test_only_the_lidc_layout_has_a_published_split(folder: Path, tmp_path: Path) -> None:
+    check_published_split(str(folder), "keep")
+    check_published_split("other.csv", None)
+    for data in ("other.csv", str(tmp_path / "nodule")):
+        with pytest.raises(ConfigError, match="not a folder in the LIDC layout"):
+            check_published_split(data, "ignore")
+
+
+def test_masks_are_read_as_a_segmentation_layout(folder: Path) -> None:
+    cases = open_segmentation(folder, class_names=("nodule",))
+    assert [case.id for case in cases.cases] == ["n1", "n4", "n2", "n3", "n7", "n5", "n6"]
+    assert cases.cases[0].group == "P1"
+    assert (cases.labels.names, cases.labels.values) == (("background", "nodule"), (0, 1))
+    with np.load(folder / "nodule" / "n4.npz") as stored:
+        (image,) = cases.read_image(1)
+        np.testing.assert_array_equal(image.array, stored["voxel"])
+        assert image.spacing_mm == (1.0, 1.0, 1.0)
+        np.testing.assert_array_equal(
+            cases.read_label(1, like=image).array, stored["answer1"].astype(np.uint8)
+        )
+
+
+def test_masks_that_cannot_be_used_are_refused_or_skipped(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    voxel = np.zeros((6, 6, 6), np.uint8)
+    np.savez(folder / "nodule" / "n2.npz", voxel=voxel)
+    with pytest.raises(DataError, match=r"n2\.npz holds no array answer1; it has voxel"):
+        open_segmentation(folder)
+    np.savez(folder / "nodule" / "n2.npz", voxel=voxel, answer1=voxel + 3)
+    with pytest.raises(DataError, match="case n2: the mask holds 3, which is no class"):
+        open_segmentation(folder)
+    np.savez(folder / "nodule" / "n2.npz", voxel=voxel, answer1=voxel[0])
+    with pytest.raises(DataError, match=r"n2\.npz, array 'answer1': A volume has three dimensions"):
+        open_segmentation(folder)
+    np.savez(folder / "nodule" / "n2.npz", voxel=voxel + 0.0, answer1=np.full((6, 6, 6), np.nan))
+    with caplog.at_level(logging.WARNING):
+        assert len(open_segmentation(folder, skip_bad=True)) == 6
+    assert "216 of 216 voxels are NaN" in caplog.text
+
+
+def test_the_tables_are_read_as_they_were_published(folder: Path) -> None:
+    (folder / "nodules.csv").unlink()
+    (folder / "info").mkdir()
+    columns = (
+        "index,uid,scan,name,roi,volume,diameter_mm,coordZ,coordY,coordX,spacingZ,spacingY,"
+        "spacingX,nodIDs1,nodIDs2,nodIDs3,nodIDs4,subtlety,internalStructure,calcification,"
+        "sphericity,margin,lobulation,spiculation,texture,malignancy,malignancy_mode,subset,remark"
+    )
+    rows = [
+        f"{name},LIDC-IDRI-{name[1:]},3,a,1,6.5,2.1,4,3,3,2.5,0.7,0.7,IL_1,Nodule 001,,,5x,1x,6x,"
+        f"4x,5x,5x,5x,5x,{mode}x,{mode},subset2,"
+        for name, mode in MALIGNANCY.items()
+    ]
+    nodules = folder / "info" / "lidc_nodule_info_new_with_subset.csv"
+    nodules.write_text("\n".join([columns, *rows]))
+    patients = folder / "info" / "lidc_patient_info_new_with_subset.csv"
+    patients.write_text('uid,scan,nodNum,direction\nLIDC-IDRI-1,3,1,"1, 0, 0, 0, 1, 0"\n')
+    assert [case.group for case in read_lidc(folder).cases][:2] == ["LIDC-IDRI-1", "LIDC-IDRI-4"]
+    assert len(read_lidc_masks(folder).cases) == 7
+
+
+def test_rows_and_files_without_their_partner_are_refused_or_skipped(folder: Path) -> None:
+    (folder / "train_test_split.csv").unlink()
+    (folder / "nodule" / "n4.npz").rename(folder / "nodule" / "other.npz")
+    message = r"without a file \(\.npz\) \(1\): n4; .*without a row in the table \(1\): other"
+    for read in (read_lidc, read_lidc_masks):
+        with pytest.raises(DataError, match=message):
+            read(folder)
+    assert len(read_lidc_masks(folder, skip_bad=True).cases) == 6
+
+
+def test_rows_outside_the_split_table_need_no_file(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (folder / "nodules.csv").open("a") as file:
+        file.write("\nn8,2,P8")
+    with caplog.at_level(logging.INFO):
+        assert len(read_lidc_masks(folder).cases) == 7
+    assert "1 nodules are not in train_test_split.csv" in caplog.text
 
 
 def test_without_patients_there_is_a_warning(
@@ -88,14 +230,14 @@ def test_without_patients_there_is_a_warning(
     with caplog.at_level(logging.WARNING):
         cases = read_lidc(folder)
     assert len(set(cases.groups)) == 5
-    assert "no column 'patient_id'" in caplog.text
+    assert "no column 'uid' or 'patient_id'" in caplog.text
 
 
 def test_missing_file_is_an_error_or_skipped(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "nodule" / "n4.npz").rename(folder / "nodule" / "other.npz")
-    with pytest.raises(DataError, match=r"n4 .*has no file.*--skip-bad"):
+    with pytest.raises(DataError, match=r"without a file \(\.npz\) \(1\): n4.*--skip-bad"):
         read_lidc(folder)
     with caplog.at_level(logging.WARNING):
         assert len(read_lidc(folder, skip_bad=True)) == 4
@@ -108,8 +250,8 @@ def test_damaged_file_is_an_error_or_skipped(folder: Path) -> None:
         read_lidc(folder)
     assert len(read_lidc(folder, skip_bad=True)) == 4
     np.savez(folder / "nodule" / "n2.npz", image=np.zeros((2, 2, 2)))
-    with pytest.raises(DataError, match=r"n2\.npz holds no array 'voxel', but image"):
-        read_lidc(folder)
+    with pytest.raises(DataError, match=r"n2\.npz holds no array voxel; it has image"):
+        open_classification(folder)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +263,7 @@ def test_damaged_file_is_an_error_or_skipped(folder: Path) -> None:
         ("index,malignancy_mode\nn1,\n", "malignancy_mode is ''"),
         ("index,malignancy_mode\nn1,1\nn1,1\n", "n1 is there already, in row 2"),
         ("index,malignancy_mode,patient_id\nn1,1,\n", "patient_id is empty"),
-        ("index,malignancy_mode\nn1,1\n", "n4 has no row"),
+        ("index,malignancy_mode\nn1,1\n", r"without a row in the table \(6\): n4, n2"),
         ("name,malignancy\nn1,1\n", "expected one table of nodules.*found none"),
     ],
 )
@@ -135,7 +277,10 @@ def test_bad_nodule_tables(folder: Path, table: str, message: str) -> None:
     ("table", "message"),
     [
         ("train\nn1.npz\n", "column 'test' is missing"),
-        ("train,test\nn1.npz,n5.npz\nn4.npz,n1.npz\n", "row 3: the nodule n1 of 'test'"),
+        (
+            "train,test\nn1.npz,n5.npz\nn4.npz,n1.npz\n",
+            "row 3: the nodule n1 of 'test' is in 'train', too",
+        ),
     ],
 )
 def test_bad_split_tables(folder: Path, table: str, message: str) -> None:

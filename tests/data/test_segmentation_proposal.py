@@ -143,6 +143,16 @@ def test_eight_bit_images_keep_their_range() -> None:
     assert (found.unit, found.intensity, found.window) == ("0-255", "window", (0, 255))
 
 
+def test_eight_bit_images_in_place_of_hounsfield_units_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wishes: dict[str, Any] = {"unit": "HU", "window": (-1000.0, 400.0)}
+    proposed(make(volume(low=-1000.0, high=255.0)), **wishes)
+    assert not caplog.records
+    proposed(make(volume(high=255.0)), **wishes)
+    assert "give --window 0 255 --unit 0-255" in caplog.text
+
+
 def test_wishes_for_intensities_stand() -> None:
     cases = make(volume(low=-1000, high=1500))
     found = proposed(cases, window=(-160.0, 240.0)).preprocessing

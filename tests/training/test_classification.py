@@ -210,7 +210,12 @@ def test_saved_classifier_tells_all_that_an_answer_needs(tmp_path: Path) -> None
     assert header.head is not None
     assert header.head.task == "classify"
     assert header.head.class_names == ("low", "high")
-    assert header.head.settings == {"seed": 2, "fractions": [0.5, 0.25, 0.25], "folds": 0}
+    assert header.head.settings == {
+        "seed": 2,
+        "fractions": [0.5, 0.25, 0.25],
+        "folds": 0,
+        "published_split": None,
+    }
     assert header.provenance["metrics"] == {"val/auroc": 0.5}
     assert "person" not in header.to_json()
     # The threshold is that of the validation cases.

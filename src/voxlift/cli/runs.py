@@ -135,6 +135,8 @@ def evaluate_command(argv: Sequence[str]) -> int:
         images=command.images,
         compare=command.compare,
         matching=command.matching,
+        mirror=command.mirror,
+        largest_component=command.largest_component,
         skip_bad=command.skip_bad,
         batch_size=command.batch_size,
         device=command.device,

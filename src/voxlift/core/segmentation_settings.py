@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxlift.core.label_scheme import LabelScheme
+from voxlift.core.types import PublishedSplit
 
 Decoder = Literal["unet", "fcn"]
 
@@ -23,6 +24,7 @@ class SegmentationSettings(BaseModel):
         fractions: Shares of training, validation and test cases, likewise.
         val_cases: Patterns of the ids of the validation cases, where the run named them.
         test_cases: Patterns of the ids of the test cases, likewise.
+        published_split: What the run made of a published split that divides patients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,3 +39,4 @@ class SegmentationSettings(BaseModel):
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     val_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
+    published_split: PublishedSplit | None = None

@@ -12,19 +12,10 @@ from jaxtyping import Bool, Float32, Int64
 
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.types import Triple
-from voxlift.data.npz import read_npz
+from voxlift.data.npz import NamedArray
 from voxlift.data.splits import SPLITS, Fractions, check_groups, split_cases
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_volume
-
-
-@dataclass(frozen=True)
-class NamedArray:
-    """One of the arrays in an .npz file."""
-
-    path: Path
-    name: str
-
 
 Place = Path | NamedArray | npt.NDArray[Any]
 """Where a volume is: a file or DICOM folder, an array in a file, or an array in memory."""
@@ -271,10 +262,8 @@ def _read(place: Place, *, case: ClassificationCase) -> Volume:
         return read_volume(place)
     try:
         if isinstance(place, NamedArray):
-            array = read_npz(place.path, [place.name])[place.name]
-        else:
-            array = place
-        volume = Volume(array=array, spacing_mm=case.spacing_mm)
+            return place.read_volume()
+        volume = Volume(array=place, spacing_mm=case.spacing_mm)
         volume.check_finite()
     except DataError as error:
         raise DataError(f"Case {case.id}: {error}") from error

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from voxlift.core.errors import DataError
+from voxlift.core.types import PublishedSplit
 from voxlift.data.case_checks import check_cases
 from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
 from voxlift.data.lidc import Indeterminate, is_lidc, read_lidc
@@ -17,7 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 def open_classification(
-    data: str | Path, *, skip_bad: bool = False, indeterminate: Indeterminate = "leave out"
+    data: str | Path,
+    *,
+    skip_bad: bool = False,
+    indeterminate: Indeterminate = "leave out",
+    published_split: PublishedSplit | None = None,
 ) -> ClassificationCases:
     """Open labelled volumes, deciding by what `data` is, and check every one of them.
 
@@ -26,6 +31,8 @@ def open_classification(
             with one folder a class.
         skip_bad: List and skip what cannot be read, instead of raising.
         indeterminate: What LIDC nodules of malignancy 3 count as.
+        published_split: Of the LIDC layout: `keep` its split although it divides patients, or
+            `ignore` it; None refuses a split that divides patients.
 
     Returns:
         The cases, in the splits that the data set came with, if any; complete them by
@@ -37,7 +44,12 @@ def open_classification(
     path = Path(data).expanduser()
     if path.is_dir():
         if is_lidc(path):
-            cases = read_lidc(path, indeterminate=indeterminate, skip_bad=skip_bad)
+            cases = read_lidc(
+                path,
+                indeterminate=indeterminate,
+                published_split=published_split,
+                skip_bad=skip_bad,
+            )
         else:
             cases = read_volume_folders(path)
     elif not path.exists():

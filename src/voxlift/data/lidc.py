@@ -3,12 +3,18 @@
 A folder with, in itself or one folder down:
 
 - one .npz file a nodule with the arrays `voxel` (CT as 8-bit values, 1 mm voxels) and `answer1`
-  (the mask of the nodule);
-- a table (.csv) of the nodules with the columns `index` (the file's stem) and `malignancy_mode`
-  (1 to 5), and where it is known `patient_id`;
+  (the mask of the nodule, 0 and 1);
+- a table (.csv) of the nodules with the columns `index` (the file's stem), `malignancy_mode`
+  (1 to 5; 0 for a nodule without a rating), and where it is known the patient as `uid` or
+  `patient_id`;
 - optionally `train_test_split.csv` with the columns `train` and `test` of file names.
 
-Malignancy 1 and 2 is benign, 4 and 5 malignant; 3 is left out.
+Classification: malignancy 1 and 2 is benign, 4 and 5 malignant; 3 and 0 are left out.
+Segmentation takes all nodules.
+
+The published split divides nodules, not patients: most patients of its test part are in its
+training part, too. It is refused unless the user decides: `keep` it, to compare with published
+figures, or `ignore` it and split by patient.
 
 Source:
     The layout of the data of arXiv 2201.01426, section 4.
@@ -16,13 +22,18 @@ Source:
 
 import csv
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from voxlift.core.errors import DataError
-from voxlift.data.classification_cases import ClassificationCase, ClassificationCases, NamedArray
-from voxlift.data.npz import npz_names
+from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.label_scheme import BACKGROUND, LabelScheme
+from voxlift.core.types import PublishedSplit
+from voxlift.data.classification_cases import ClassificationCase, ClassificationCases
+from voxlift.data.listing_problems import report_problems
+from voxlift.data.npz import NamedArray, npz_names
+from voxlift.data.segmentation_cases import SegmentationCase
+from voxlift.data.segmentation_listing import SegmentationListing
 
 _log = logging.getLogger(__name__)
 
@@ -30,93 +41,193 @@ CLASS_NAMES = ("benign", "malignant")
 SPLIT_TABLE = "train_test_split.csv"
 VOLUME, MASK = "voxel", "answer1"
 _COLUMNS = ("index", "malignancy_mode")
-_GROUP_COLUMN = "patient_id"
+_GROUP_COLUMNS = ("uid", "patient_id")
+_UNRATED, _INDETERMINATE = 0, 3
 
 Indeterminate = Literal["leave out", "benign", "malignant"]
 
 
 @dataclass(frozen=True)
-class _Nodule:
-    row: int
+class _Row:
+    number: int
     malignancy: int
     group: str
 
 
+@dataclass(frozen=True)
+class _Nodule:
+    id: str
+    path: Path
+    malignancy: int
+    group: str
+    split: str | None
+
+
 def is_lidc(folder: Path) -> bool:
-    """Tell whether a folder has the table of splits or of nodules of the LIDC layout."""
+    """Whether a folder has the table of splits or of nodules of the LIDC layout."""
     return bool(_find(folder, SPLIT_TABLE)) or bool(_nodule_tables(folder))
 
 
+def check_published_split(data: str, published_split: PublishedSplit | None) -> None:
+    """Refuse a decision about a published split for data that has none.
+
+    Raises:
+        ConfigError: If there is a decision and `data` is not a folder in the LIDC layout.
+    """
+    folder = Path(data).expanduser()
+    if published_split is not None and not (folder.is_dir() and is_lidc(folder)):
+        raise ConfigError(
+            f"{data} is not a folder in the LIDC layout, which alone has a published split. Leave "
+            "--published-split out."
+        )
+
+
 def read_lidc(
-    folder: str | Path, *, indeterminate: Indeterminate = "leave out", skip_bad: bool = False
+    folder: str | Path,
+    *,
+    indeterminate: Indeterminate = "leave out",
+    published_split: PublishedSplit | None = None,
+    skip_bad: bool = False,
 ) -> ClassificationCases:
     """Read a folder of LIDC nodules for the classification benign against malignant.
 
     Args:
         folder: The folder.
         indeterminate: What nodules of malignancy 3 count as.
+        published_split: What becomes of `train_test_split.csv` if it divides patients.
         skip_bad: List and skip nodules without a usable file or a row in the table.
 
     Raises:
-        DataError: If the table of nodules is not there, two could be it, a nodule has no file or
-            no row, or a malignancy is not 1 to 5.
+        DataError: If the table of nodules is missing or ambiguous, a nodule has no file or no row,
+            a malignancy is not 0 to 5, or the split divides patients.
     """
-    folder = Path(folder)
-    nodules = _read_nodules(_one_nodule_table(folder))
-    files = _nodule_files(folder)
-    split_of_stem = _read_splits(folder)
-    if split_of_stem is None:
-        _log.info("%s has no %s: the splits will be made.", folder, SPLIT_TABLE)
-        wanted: dict[str, str | None] = dict.fromkeys(files)
-    else:
-        wanted = dict(split_of_stem)
-    cases, left_out = [], 0
-    for stem, split in wanted.items():
-        problem = _problem(folder, stem, nodules, files)
-        if problem is not None:
+    cases = []
+    left_out = {_UNRATED: 0, _INDETERMINATE: 0}
+    for nodule in _list_nodules(Path(folder), published_split=published_split, skip_bad=skip_bad):
+        try:
+            has_mask = MASK in npz_names(nodule.path)
+        except DataError as error:
             if not skip_bad:
-                raise DataError(f"{problem} Mend it, or skip such nodules with --skip-bad.")
-            _log.warning("skipped: %s", problem)
+                raise
+            _log.warning("skipped: %s", error)
             continue
-        label = _label(nodules[stem].malignancy, indeterminate)
+        label = _label(nodule.malignancy, indeterminate)
         if label is None:
-            left_out += 1
+            left_out[nodule.malignancy] += 1
             continue
-        has_mask = MASK in npz_names(files[stem])
         cases.append(
             ClassificationCase(
-                id=stem,
-                image=NamedArray(files[stem], VOLUME),
+                id=nodule.id,
+                image=NamedArray(nodule.path, VOLUME),
                 label=label,
-                group=nodules[stem].group,
-                split=split,
-                mask=NamedArray(files[stem], MASK) if has_mask else None,
+                group=nodule.group,
+                split=nodule.split,
+                mask=NamedArray(nodule.path, MASK) if has_mask else None,
             )
         )
-    _log.info("%s: %d nodules of malignancy 3 left out", folder, left_out)
+    _log.info(
+        "%s: left out: %d nodules of malignancy 3, %d without a rating (0)",
+        folder,
+        left_out[_INDETERMINATE],
+        left_out[_UNRATED],
+    )
     return ClassificationCases(cases=tuple(cases), class_names=CLASS_NAMES, origin=str(folder))
 
 
+def read_lidc_masks(
+    folder: str | Path, *, published_split: PublishedSplit | None = None, skip_bad: bool = False
+) -> SegmentationListing:
+    """List LIDC nodules with their masks, whatever their malignancy.
+
+    Args:
+        folder: The folder.
+        published_split: What becomes of `train_test_split.csv` if it divides patients.
+        skip_bad: List and skip nodules without a file or a row in the table.
+
+    Raises:
+        DataError: As for `read_lidc`.
+    """
+    nodules = _list_nodules(Path(folder), published_split=published_split, skip_bad=skip_bad)
+    return SegmentationListing(
+        cases=tuple(
+            SegmentationCase(
+                id=nodule.id,
+                images=(NamedArray(nodule.path, VOLUME),),
+                label=NamedArray(nodule.path, MASK),
+                group=nodule.group,
+                split=nodule.split,
+            )
+            for nodule in nodules
+        ),
+        labels=LabelScheme(names=(BACKGROUND, "nodule"), values=(0, 1)),
+        origin=str(folder),
+    )
+
+
 def _label(malignancy: int, indeterminate: Indeterminate) -> int | None:
-    if malignancy == 3:
+    if malignancy == _UNRATED:
+        return None
+    if malignancy == _INDETERMINATE:
         return None if indeterminate == "leave out" else CLASS_NAMES.index(indeterminate)
-    return int(malignancy > 3)
+    return int(malignancy > _INDETERMINATE)
 
 
-def _problem(
-    folder: Path, stem: str, nodules: dict[str, _Nodule], files: dict[str, Path]
-) -> str | None:
-    if stem not in files:
-        return f"{folder}: the nodule {stem} of {SPLIT_TABLE} has no file {stem}.npz."
-    if stem not in nodules:
-        return f"{folder}: the nodule {stem} has no row in the table of nodules."
-    try:
-        names = npz_names(files[stem])
-    except DataError as error:
-        return str(error)
-    if VOLUME not in names:
-        return f"{files[stem]} holds no array '{VOLUME}', but {', '.join(names) or 'none'}."
-    return None
+def _list_nodules(
+    folder: Path, *, published_split: PublishedSplit | None, skip_bad: bool
+) -> list[_Nodule]:
+    """List the nodules of the split table, or all where there is none."""
+    rows = _read_rows(_one_nodule_table(folder))
+    files = _nodule_files(folder)
+    splits = _read_splits(folder, published_split)
+    wanted = dict.fromkeys([*files, *rows]) if splits is None else splits
+    report_problems(
+        str(folder),
+        {
+            "nodule without a file (.npz)": [stem for stem in wanted if stem not in files],
+            "nodule without a row in the table": [stem for stem in wanted if stem not in rows],
+        },
+        skip_bad=skip_bad,
+        remedy="Add what is missing, or correct the names.",
+    )
+    others = len({*files, *rows} - set(wanted))
+    if others:
+        _log.info("%s: %d nodules are not in %s and are left out", folder, others, SPLIT_TABLE)
+    nodules = [
+        _Nodule(stem, files[stem], rows[stem].malignancy, rows[stem].group, split)
+        for stem, split in wanted.items()
+        if stem in files and stem in rows
+    ]
+    return _decide_on_split(folder, nodules, published_split)
+
+
+def _decide_on_split(
+    folder: Path, nodules: list[_Nodule], published_split: PublishedSplit | None
+) -> list[_Nodule]:
+    """Drop a split on request; refuse one that divides patients, or keep it with a warning."""
+    if published_split == "ignore":
+        _log.info("%s: %s is ignored; the splits will be made", folder, SPLIT_TABLE)
+        return [replace(nodule, split=None) for nodule in nodules]
+    train, test = ({n.group for n in nodules if n.split == split} for split in ("train", "test"))
+    divided = len(train & test)
+    if not divided:
+        return nodules
+    found = (
+        f"{folder}: in {SPLIT_TABLE}, {divided} of the {len(test)} patients of 'test' are in "
+        "'train', too"
+    )
+    if published_split is None:
+        raise DataError(
+            f"{found}, so that the test would flatter the network. Split by patient instead with "
+            "--published-split ignore; or keep it with --published-split keep, to compare with "
+            "figures that were measured on it."
+        )
+    _log.warning(
+        "%s. The split is kept as asked: its figures compare with published ones only, and "
+        "overestimate what the network does for new patients.",
+        found,
+    )
+    # A patient is a group of its own in each split: no longer divided, and whole within it.
+    return [replace(nodule, group=f"{nodule.split}: {nodule.group}") for nodule in nodules]
 
 
 def _find(folder: Path, pattern: str) -> list[Path]:
@@ -174,54 +285,59 @@ def _read_table(path: Path) -> list[dict[str, str]]:
         ) from error
 
 
-def _read_nodules(path: Path) -> dict[str, _Nodule]:
-    nodules: dict[str, _Nodule] = {}
+def _read_rows(path: Path) -> dict[str, _Row]:
+    found: dict[str, _Row] = {}
     rows = _read_table(path)
-    if rows and _GROUP_COLUMN not in rows[0]:
+    group_column = next((name for name in _GROUP_COLUMNS if rows and name in rows[0]), None)
+    if group_column is None:
         _log.warning(
             "%s has no column '%s': each nodule counts as a patient of its own. Nodules of one "
             "patient may then be in training and test, which flatters the network.",
             path,
-            _GROUP_COLUMN,
+            "' or '".join(_GROUP_COLUMNS),
         )
     for number, row in enumerate(rows, start=2):
         stem = row["index"].removesuffix(".npz")
-        if stem in nodules:
+        if stem in found:
             raise DataError(
                 f"{path}, row {number}: the nodule {stem} is there already, in row "
-                f"{nodules[stem].row}. List each nodule once."
+                f"{found[stem].number}. List each nodule once."
             )
-        group = row.get(_GROUP_COLUMN, stem)
+        group = row[group_column] if group_column else stem
         if not group:
             raise DataError(
-                f"{path}, row {number}: {_GROUP_COLUMN} is empty. Fill it in (a made-up number "
+                f"{path}, row {number}: {group_column} is empty. Fill it in (a made-up number "
                 "will do), or leave the column out."
             )
-        nodules[stem] = _Nodule(number, _malignancy(path, number, row["malignancy_mode"]), group)
-    return nodules
+        found[stem] = _Row(number, _malignancy(path, number, row["malignancy_mode"]), group)
+    return found
 
 
 def _malignancy(path: Path, number: int, text: str) -> int:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if value not in (1.0, 2.0, 3.0, 4.0, 5.0):
+        value = -1.0
+    if value not in range(6):
         raise DataError(
             f"{path}, row {number}: malignancy_mode is '{text}'; expected a whole number from 1 "
-            "to 5. Correct it, or leave the row out."
+            "to 5, or 0 for a nodule without a rating. Correct it, or leave the row out."
         )
     return int(value)
 
 
-def _read_splits(folder: Path) -> dict[str, str] | None:
+def _read_splits(
+    folder: Path, published_split: PublishedSplit | None
+) -> dict[str, str | None] | None:
     tables = _find(folder, SPLIT_TABLE)
     if not tables:
+        _log.info("%s has no %s: the splits will be made.", folder, SPLIT_TABLE)
         return None
     if len(tables) > 1:
         raise DataError(f"{folder}: expected one {SPLIT_TABLE}, found {len(tables)}. Keep one.")
     rows = _read_table(tables[0])
-    splits: dict[str, str] = {}
+    splits: dict[str, str | None] = {}
+    repeated = 0
     for split in ("train", "test"):
         if not rows or split not in rows[0]:
             raise DataError(
@@ -233,10 +349,16 @@ def _read_splits(folder: Path) -> dict[str, str] | None:
             stem = Path(row[split]).name.removesuffix(".npz")
             if not stem or stem.lower() == "nan":
                 continue
-            if stem in splits:
+            if splits.get(stem, split) != split and published_split != "ignore":
                 raise DataError(
-                    f"{tables[0]}, row {number}: the nodule {stem} of '{split}' is listed before, "
-                    f"in '{splits[stem]}'. List each nodule once."
+                    f"{tables[0]}, row {number}: the nodule {stem} of '{split}' is in "
+                    f"'{splits[stem]}', too. Leave it in one of them, or split by patient with "
+                    "--published-split ignore."
                 )
+            repeated += stem in splits
             splits[stem] = split
+    if repeated:
+        _log.warning(
+            "%s lists %d nodules more than once; each counts once here", tables[0], repeated
+        )
     return splits

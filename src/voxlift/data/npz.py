@@ -4,6 +4,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import DataError
+from voxlift.data.volume import Volume
 
 MAX_ARRAY_BYTES = 2**35
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """One of the arrays in an .npz file, with voxels of 1 mm."""
+
+    path: Path
+    name: str
+
+    def read_volume(self) -> Volume:
+        """Read it as a volume.
+
+        Raises:
+            DataError: If it cannot be read, or is not a finite three-dimensional array.
+        """
+        array = read_npz(self.path, [self.name])[self.name]
+        try:
+            volume = Volume(array)
+            volume.check_finite()
+        except DataError as error:
+            raise DataError(f"{self.path}, array '{self.name}': {error}") from error
+        return volume
 
 
 def npz_names(path: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ by their names, see `voxlift.data.file_pairs`.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from voxlift.core.errors import DataError
@@ -58,8 +59,26 @@ def read_paired_folders(
     Raises:
         DataError: If a folder cannot be read or is empty, or a volume or mask stands alone.
     """
-    origin = origin or str(images)
-    image_files, label_files = list_volumes(Path(images)), list_volumes(Path(labels))
+    return list_pairs(
+        list_volumes(Path(images)),
+        list_volumes(Path(labels)),
+        origin=origin or str(images),
+        skip_bad=skip_bad,
+    )
+
+
+def list_pairs(
+    image_files: Mapping[str, Path],
+    label_files: Mapping[str, Path],
+    *,
+    origin: str,
+    skip_bad: bool = False,
+) -> SegmentationListing:
+    """List volumes with their masks, both by their names without suffix.
+
+    Raises:
+        DataError: If a volume or mask stands alone.
+    """
     pairs = pair_names(image_files, label_files)
     report_unpaired(origin, image_files, label_files, pairs, skip_bad=skip_bad)
     return SegmentationListing(

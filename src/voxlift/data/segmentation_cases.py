@@ -12,12 +12,13 @@ from jaxtyping import Int64
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.case_facts import CaseFacts
+from voxlift.data.npz import NamedArray
 from voxlift.data.splits import SPLITS, Fractions, check_groups, label_fraction, split_cases
 from voxlift.data.volume import Volume
 from voxlift.data.volumes import read_channels, read_volume
 
-Place = Path | Volume
-"""Where a volume is: a file or DICOM folder, or in memory."""
+Place = Path | NamedArray | Volume
+"""Where a volume is: a file or DICOM folder, an array in an .npz file, or in memory."""
 
 # In voxels. Files state their places in 32-bit floats, and tools round them.
 _PLACE_TOLERANCE = 0.05
@@ -51,7 +52,7 @@ class SegmentationCase:
         """
         channels: list[Volume] = []
         for place in self.images:
-            channels += [place] if isinstance(place, Volume) else read_channels(place)
+            channels += read_channels(place) if isinstance(place, Path) else [_read(place)]
         for number, channel in enumerate(channels[1:], start=1):
             difference = grid_difference(channel, channels[0])
             if difference:
@@ -70,7 +71,7 @@ class SegmentationCase:
         Raises:
             DataError: If it cannot be read, or is on another grid.
         """
-        mask = self.label if isinstance(self.label, Volume) else read_volume(self.label)
+        mask = read_volume(self.label) if isinstance(self.label, Path) else _read(self.label)
         difference = grid_difference(mask, like)
         if difference:
             raise DataError(
@@ -290,6 +291,10 @@ def grid_difference(volume: Volume, like: Volume) -> str | None:
             f"{_rounded(like.origin_mm)}"
         )
     return None
+
+
+def _read(place: NamedArray | Volume) -> Volume:
+    return place.read_volume() if isinstance(place, NamedArray) else place
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """Propose how a network should see a segmentation data set: spacing, intensities, patch."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from voxlift.core.types import Triple
 from voxlift.data.case_facts import CaseFacts
 from voxlift.data.orientation import canonical_order
 from voxlift.data.segmentation_cases import SegmentationCases
+
+_log = logging.getLogger(__name__)
 
 LOWEST_HU = -200.0
 # Intensities of the structures that are kept in CT, as percentiles.
@@ -170,6 +173,13 @@ def _intensities(facts: Sequence[CaseFacts], wish: Wish, in_channels: int) -> Pr
     low, high = min(min(f.lowest) for f in facts), max(max(f.highest) for f in facts)
     guess = "HU" if low < LOWEST_HU else "0-255" if low >= 0 and 1 < high <= 255 else "raw"
     unit = wish.unit or guess
+    if unit == "HU" and guess == "0-255":
+        _log.warning(
+            "The training scans hold %g to %g, as 8-bit images do, but Hounsfield units are "
+            "expected. For 8-bit data give --window 0 255 --unit 0-255.",
+            low,
+            high,
+        )
     window, intensity = wish.window, wish.intensity
     if intensity is None:
         intensity = "window" if window or unit in ("HU", "0-255") else "percentiles"

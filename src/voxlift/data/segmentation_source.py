@@ -4,6 +4,8 @@
 - A raw data set of nnU-Net, see `voxlift.data.nnunet_raw`.
 - A folder with one folder of volumes and one of masks, see `voxlift.data.paired_folders`; or two
   folders anywhere, named as `IMAGES::MASKS`.
+- A folder with `volume-N.nii` and `segmentation-N.nii` side by side, see `voxlift.data.lits`.
+- A folder of LIDC nodules, see `voxlift.data.lidc`.
 - A manifest (.csv), see `voxlift.data.segmentation_manifest`.
 
 A table beside the folders may tell whose each case is, see `voxlift.data.case_table`.
@@ -16,8 +18,11 @@ from pathlib import Path
 
 from voxlift.core.errors import DataError
 from voxlift.core.label_scheme import LabelScheme
+from voxlift.core.types import PublishedSplit
 from voxlift.data.case_table import apply_case_table
 from voxlift.data.dataset_json import FILE_NAME, read_dataset_json
+from voxlift.data.lidc import is_lidc, read_lidc_masks
+from voxlift.data.lits import is_lits, read_lits
 from voxlift.data.msd import read_msd
 from voxlift.data.nnunet_raw import is_nnunet_raw, read_nnunet_raw
 from voxlift.data.paired_folders import (
@@ -45,6 +50,7 @@ def open_segmentation(
     class_names: Sequence[str] = (),
     regions: Mapping[str, Sequence[int]] | None = None,
     labels: LabelScheme | None = None,
+    published_split: PublishedSplit | None = None,
 ) -> SegmentationCases:
     """Open volumes with masks, deciding by what `data` is, and check every one of them.
 
@@ -57,8 +63,11 @@ def open_segmentation(
             by default as the data set names them, else `class 1` and so on.
         regions: Overlapping regions to be found instead of the classes, by name, as the values of
             their classes in the masks, the larger ones first.
-        labels: What the values in the masks mean if the data does not say it, such as what a
-            trained model knows; the options above do not go with it.
+        labels: What the values in the masks mean by a trained model. It is taken where the data
+            states nothing else: no classes, or the same values without regions. The options above
+            do not go with it.
+        published_split: Of the LIDC layout: `keep` its split although it divides patients, or
+            `ignore` it; None refuses a split that divides patients.
 
     Returns:
         The cases, in the splits that the data set came with, if any (complete them by
@@ -67,9 +76,12 @@ def open_segmentation(
     Raises:
         DataError: If `data` is none of these, a case cannot be used, or the splits leak.
     """
-    listing = _list(data, skip_bad=skip_bad)
-    if labels is not None:
-        listing = replace(listing, labels=listing.labels or labels)
+    listing = _list(data, skip_bad=skip_bad, published_split=published_split)
+    stated = listing.labels
+    if labels is not None and (
+        stated is None or (stated.values == labels.values and not stated.regions)
+    ):
+        listing = replace(listing, labels=labels)
     cases = check_segmentation(
         listing,
         skip_bad=skip_bad,
@@ -81,7 +93,9 @@ def open_segmentation(
     return cases
 
 
-def _list(data: str | Path, *, skip_bad: bool) -> SegmentationListing:
+def _list(
+    data: str | Path, *, skip_bad: bool, published_split: PublishedSplit | None
+) -> SegmentationListing:
     path = Path(data).expanduser()
     if not path.exists():
         if _BETWEEN in str(data):
@@ -91,6 +105,8 @@ def _list(data: str | Path, *, skip_bad: bool) -> SegmentationListing:
         listing = _list_folder(path, skip_bad=skip_bad)
         if listing is not None:
             return apply_case_table(listing, path, skip_bad=skip_bad)
+        if is_lidc(path):
+            return read_lidc_masks(path, published_split=published_split, skip_bad=skip_bad)
     elif path.suffix.lower() == ".csv":
         return read_segmentation_manifest(path, skip_bad=skip_bad)
     elif path.suffix.lower() == ".json":
@@ -99,8 +115,9 @@ def _list(data: str | Path, *, skip_bad: bool) -> SegmentationListing:
     raise DataError(
         f"{path} is no data set for segmentation. Expected a folder of the Medical Segmentation "
         "Decathlon or of nnU-Net, a folder with the volumes in one of "
-        f"{', '.join(IMAGE_FOLDERS)} and their masks in one of {', '.join(LABEL_FOLDERS)}, two "
-        "folders as IMAGES::MASKS, or a manifest (.csv with image,label[,id][,group][,split])."
+        f"{', '.join(IMAGE_FOLDERS)} and their masks in one of {', '.join(LABEL_FOLDERS)}, one "
+        "with volume-N.nii and segmentation-N.nii, one of LIDC nodules, two folders as "
+        "IMAGES::MASKS, or a manifest (.csv with image,label[,id][,group][,split])."
     )
 
 
@@ -127,7 +144,7 @@ def _list_folder(folder: Path, *, skip_bad: bool) -> SegmentationListing | None:
         return read_msd(description, skip_bad=skip_bad)
     pair = find_pair(folder)
     if pair is None:
-        return None
+        return read_lits(folder, skip_bad=skip_bad) if is_lits(folder) else None
     listing = read_paired_folders(*pair, origin=str(folder), skip_bad=skip_bad)
     if description is None:
         return listing

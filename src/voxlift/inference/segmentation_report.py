@@ -46,12 +46,14 @@ class SegmentationReport(BaseModel):
     Args:
         split: The cases that were judged.
         metrics: Dice and the like, each with its interval.
+        options: How the model was applied.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: str
     metrics: SegmentationMetrics
+    options: SegmentOptions = SegmentOptions()
 
 
 def judge_segmenter(
@@ -98,7 +100,7 @@ def judge_segmenter(
         if on_case is not None:
             on_case(name)
     metrics = summarize(measured, groups=[cases.groups[index] for index in indices], seed=seed)
-    report = SegmentationReport(split=split, metrics=metrics)
+    report = SegmentationReport(split=split, metrics=metrics, options=options or SegmentOptions())
     write_text(folder / "metrics.json", json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     write_text(folder / "cases.csv", cases_csv(ids, measured))
     figures = folder / "figures"

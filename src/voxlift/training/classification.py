@@ -16,6 +16,7 @@ from voxlift.data.classification_batches import volume_loader
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.classification_source import open_classification
 from voxlift.data.fingerprint import propose_preprocessing
+from voxlift.data.lidc import check_published_split
 from voxlift.data.splits import folds, label_fraction
 from voxlift.data.volume_cache import VolumeCache
 from voxlift.inference.classification import ClassificationReport, predict_cases, write_report
@@ -77,7 +78,10 @@ def open_classification_data(
         DataError: If the data cannot be read, or cannot be split without dividing a patient.
     """
     if cases is None:
-        cases = open_classification(config.data, skip_bad=config.skip_bad)
+        check_published_split(config.data, config.published_split)
+        cases = open_classification(
+            config.data, skip_bad=config.skip_bad, published_split=config.published_split
+        )
     cases = cases.with_splits(fractions=config.fractions, seed=config.seed)
     train, val, test = (cases.indices(split) for split in ("train", "val", "test"))
     if not config.folds:
@@ -197,6 +201,7 @@ def describe_classifier(
             "seed": config.seed,
             "fractions": list(config.fractions),
             "folds": config.folds,
+            "published_split": config.published_split,
         },
     )
     return describe_model(model, config, metrics, preprocessing=data.preprocessing, head=head)

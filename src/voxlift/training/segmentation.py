@@ -13,6 +13,7 @@ from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
 from voxlift.core.types import AXES, Triple
+from voxlift.data.lidc import check_published_split
 from voxlift.data.patch_augmentation import PatchAugmentation
 from voxlift.data.segmentation_batches import patch_loader, whole_case_loader
 from voxlift.data.segmentation_cache import SegmentationCache
@@ -86,12 +87,14 @@ def open_segmentation_data(
         DataError: If the data cannot be read, or there are too few cases.
     """
     if cases is None:
+        check_published_split(config.data, config.published_split)
         cases = open_segmentation(
             config.data,
             skip_bad=config.skip_bad,
             ignore_value=config.ignore_value,
             class_names=config.class_names,
             regions=config.region_members,
+            published_split=config.published_split,
         )
     elif not cases.facts:
         cases = check_segmentation(cases, skip_bad=config.skip_bad)
@@ -181,6 +184,7 @@ def describe_segmenter(
         fractions=config.fractions,
         val_cases=config.val_cases,
         test_cases=config.test_cases,
+        published_split=config.published_split,
     )
     return describe_model(
         model,
