@@ -17,6 +17,10 @@ Convolution = Literal["full", "acs", "planar"]
 SliceTransform = Literal["group", "conv3d", "center"]
 """Weigh the slices of each channel; mix the channels too; or take the middle slice as it is."""
 
+PatchMerging = Literal["all", "repeated"]
+"""A Swin transformer merges each of 2^3 voxels once, or, as in MONAI up to 1.4, two of them twice and
+two not at all."""
+
 
 class Stage(BaseModel):
     """One stage of an encoder whose stages were planned, not designed.
@@ -52,6 +56,7 @@ class Architecture(BaseModel):
         project_first: Project in the first block of the first stage too, where channels agree.
         convolution: Kernels of all axes, or what was made of the kernels of a 2D network.
         stages: Of encoders whose stages were planned for a data set (nnU-Net); else None.
+        patch_merging: Of Swin transformers; it changes the function and no tensor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,3 +73,4 @@ class Architecture(BaseModel):
     project_first: bool = False
     convolution: Convolution = "full"
     stages: tuple[Stage, ...] | None = None
+    patch_merging: PatchMerging = "all"
