@@ -14,12 +14,12 @@ Shortcut = Literal["A", "B"]
 Convolution = Literal["full", "acs", "planar"]
 """Kernels of k^3; those of a 2D network, split over the three planes (ACS); or 1xkxk (2.5D)."""
 
-SliceTransform = Literal["group", "conv3d", "center"]
-"""Weigh the slices of each channel; mix the channels too; or take the middle slice as it is."""
+SliceTransform = Literal["group", "conv3d", "center", "pool"]
+"""Weigh the slices of each channel; mix the channels too; take the middle slice as it is; or pool
+the slices between the stages and take the middle one of those that are left."""
 
 PatchMerging = Literal["all", "repeated"]
-"""A Swin transformer merges each of 2^3 voxels once, or, as in MONAI up to 1.4, two of them twice and
-two not at all."""
+"""Merge each of 2^3 voxels once, or, as MONAI up to 1.4, two of them twice and two not at all."""
 
 
 class Stage(BaseModel):

@@ -25,9 +25,21 @@ TRANSFORMS: dict[str, SliceTransform] = {"groupconv": "group", "conv3d_all": "co
 KERNELS = (3, 5, 7)
 BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
     (1, (2, 2, 2, 2)): "p3d18",
+    (4, (2, 2, 2, 2)): "p3d18_bottleneck",
+    (1, (3, 4, 6, 3)): "p3d34",
     (4, (3, 4, 6, 3)): "p3d63",
+    (4, (3, 4, 23, 3)): "p3d131",
 }
 """Names by the expansion of the blocks and their numbers in the stages."""
+
+CT_SLICES = 9
+"""Slices that the project's P3D for DeepLesion is fed; no tensor shows the number."""
+
+POOLED = (
+    "without a group transform: computed as the project's P3D for DeepLesion, whose 9 slices are "
+    "pooled to 5, 3 and 1 between the stages. No tensor shows it: if the file is of a network that "
+    "took the middle slice without pooling, give slice_transform='center'"
+)
 
 Shapes = Iterator[tuple[str, Shape]]
 
@@ -47,8 +59,8 @@ class MP3DFormat:
         """Rename the tensors, after a check of all names and shapes.
 
         Raises:
-            WeightsError: If the network is another than P3D-18 or P3D-63, or a tensor is missing,
-                unknown or of another shape than these have.
+            WeightsError: If the network is none of `BACKBONES`, or a tensor is missing, unknown or
+                of another shape than these have.
         """
         tensors, others = _split(container.tensors)
         where = str(container.path)
@@ -56,10 +68,7 @@ class MP3DFormat:
         check_shapes(tensors, dict(plan.shapes()), what=f"a {plan.name}", where=where)
         notes = []
         if plan.num_slices is None:
-            notes.append(
-                "without a group transform: whether it took the middle slice, or its depth was "
-                "pooled between the stages, the tensors do not tell; here depth is never pooled"
-            )
+            notes.append(POOLED)
         header = WeightHeader(
             architecture=plan.architecture(where=where),
             geometry=named_geometry("pretrain"),
@@ -97,13 +106,13 @@ class _Plan:
 
     def architecture(self, *, where: str) -> Architecture:
         fields = {
-            "name": self.name if self.num_slices is None else f"m{self.name}",
+            "name": f"m{self.name}",
             "in_channels": self.in_channels,
             "width": self.width,
             "stem_kernel": self.kernel,
             "norm": self.norm,
-            "num_slices": self.num_slices,
-            "slice_transform": TRANSFORMS[self.transform] if self.transform else "group",
+            "num_slices": CT_SLICES if self.num_slices is None else self.num_slices,
+            "slice_transform": TRANSFORMS[self.transform] if self.transform else "pool",
         }
         return make_architecture(fields, where=where)
 
@@ -182,8 +191,7 @@ def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
         kind = "bottleneck" if expansion == 4 else "basic"
         raise WeightsError(
             f"{where} holds {'-'.join(map(str, depths))} {kind} blocks in layer1 to layer4; known "
-            "are basic blocks 2-2-2-2 (p3d18) and bottleneck blocks 3-4-6-3 (p3d63). Take a file "
-            "of one of these."
+            f"are {', '.join(BACKBONES.values())}. Take a file of one of these."
         )
     transform = next((t for t in TRANSFORMS if f"{t}_1.weight" in tensors), None)
     num_slices = None
