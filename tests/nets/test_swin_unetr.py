@@ -105,6 +105,7 @@ def test_older_files_do_not_name_the_merging_and_merge_all(tmp_path: Path) -> No
     assert header["architecture"].pop("patch_merging") == "all"
     save_file(load_file(path), path, {HEADER_KEY: json.dumps({**header, "format_version": 2})})
     again = create_backbone(weights=path).eval()
+    assert isinstance(again, Swin)
     volume = torch.randn(1, 1, 32, 64, 32)
     with torch.no_grad():
         expected = maps_to_decoder(theirs("swin", again), volume.permute(0, 1, 4, 3, 2), "swin")

@@ -253,6 +253,19 @@ def test_a_network_without_pooling_is_declared_by_its_transform(tmp_path: Path) 
     assert len(volumes(torch.zeros(1, 1, 3, 33, 33))) == 5
 
 
+@pytest.mark.parametrize(("network", "pooled"), [("P3D", True), ("modified_P3D", False)])
+def test_the_configuration_of_a_training_file_decides(
+    tmp_path: Path, network: str, pooled: bool
+) -> None:
+    tensors = make_file("basic", transform=None)
+    content = as_detector(tensors)
+    content["meta"] = {"epoch": 12, "config": f"model = dict(backbone=dict(type='{network}'))"}
+    file = read(tmp_path, content)
+    assert file.header.architecture.slice_transform == ("pool" if pooled else "center")
+    backbone = create_backbone(weights=file)
+    check_maps(backbone, Reference(tensors, "basic", pooled=pooled), 9)
+
+
 def test_a_pooled_network_starts_from_one_with_transforms(tmp_path: Path) -> None:
     tensors = make_file("basic")
     file = read(tmp_path, as_detector(tensors))

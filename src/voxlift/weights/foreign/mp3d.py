@@ -35,11 +35,16 @@ BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
 CT_SLICES = 9
 """Slices that the project's P3D for DeepLesion is fed; no tensor shows the number."""
 
-POOLED = (
-    "without a group transform: computed as the project's P3D for DeepLesion, whose 9 slices are "
-    "pooled to 5, 3 and 1 between the stages. No tensor shows it: if the file is of a network that "
-    "took the middle slice without pooling, give slice_transform='center'"
-)
+NEVER_POOLS = "modified_P3D"
+"""What the configuration in a raw training file calls a network that does not pool slices."""
+
+WITHOUT_TRANSFORM: dict[SliceTransform, str] = {
+    "pool": "without a group transform: computed as the project's P3D for DeepLesion, whose 9 "
+    "slices are pooled to 5, 3 and 1 between the stages. No tensor shows it: if the file is of a "
+    "network that took the middle slice without pooling, give slice_transform='center'",
+    "center": f"without a group transform, and the file's configuration names {NEVER_POOLS}: the "
+    "middle slice is taken, without pooling",
+}
 
 Shapes = Iterator[tuple[str, Shape]]
 
@@ -66,11 +71,13 @@ class MP3DFormat:
         where = str(container.path)
         plan = _plan(tensors, where=where)
         check_shapes(tensors, dict(plan.shapes()), what=f"a {plan.name}", where=where)
-        notes = []
+        notes: list[str] = []
+        without: SliceTransform = "pool"
         if plan.num_slices is None:
-            notes.append(POOLED)
+            without = "center" if _never_pools(container) else "pool"
+            notes.append(WITHOUT_TRANSFORM[without])
         header = WeightHeader(
-            architecture=plan.architecture(where=where),
+            architecture=plan.architecture(without, where=where),
             geometry=named_geometry("pretrain"),
             preprocessing=Preprocessing(
                 orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
@@ -104,7 +111,8 @@ class _Plan:
     transform: str | None
     num_slices: int | None
 
-    def architecture(self, *, where: str) -> Architecture:
+    def architecture(self, without: SliceTransform, *, where: str) -> Architecture:
+        """Describe the network, with `without` as its transform if it has none of weights."""
         fields = {
             "name": f"m{self.name}",
             "in_channels": self.in_channels,
@@ -112,7 +120,7 @@ class _Plan:
             "stem_kernel": self.kernel,
             "norm": self.norm,
             "num_slices": CT_SLICES if self.num_slices is None else self.num_slices,
-            "slice_transform": TRANSFORMS[self.transform] if self.transform else "pool",
+            "slice_transform": TRANSFORMS[self.transform] if self.transform else without,
         }
         return make_architecture(fields, where=where)
 
@@ -166,6 +174,12 @@ def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
         return below, others
     bare = {name: tensor for name, tensor in names.items() if not name.startswith(HEADS)}
     return bare, {name: tensor for name, tensor in names.items() if name not in bare}
+
+
+def _never_pools(container: Container) -> bool:
+    """Look into the configuration that mmcv stores beside the tensors."""
+    meta = container.extras.get("meta")
+    return isinstance(meta, Mapping) and NEVER_POOLS in str(meta.get("config"))
 
 
 def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
