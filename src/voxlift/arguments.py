@@ -186,7 +186,7 @@ class InspectCommand:
         stem: Edge of its stem kernel in voxels; None takes the file's.
         norm: Its norm; None takes the file's.
         in_channels: Channels of its input.
-        num_slices: Slices that it turns into planes, as mp3d18 and mp3d63 do.
+        num_slices: Slices that it turns into planes, as mp3d18 and its kin do.
         geometry: Its strides by name; None takes the file's.
         debug: Show tracebacks of errors.
     """

@@ -372,8 +372,8 @@ class DetectConfig(RunConfig):
         empty_images: Learn from images without boxes too.
         norm_mode: Batch norm in training: `train`, `frozen` (running statistics of the start; for
             batches of 1 to 4) or `group` (converted to group norm).
-        slice_transform: How planes are made of slices: `group`, `conv3d` or `center`; None takes
-            the weight file's, else `group`.
+        slice_transform: How planes are made of slices: `group`, `conv3d`, `center` or `pool`; None
+            takes the weight file's, else `group`.
         slice_start: What a group transform computes before it has learnt, also where it is built
             anew for another number of slices: the `center` slice, or the `mean`.
         layer_decay: Factor on the learning rate from each stage to the one before it, 0 to 1.

@@ -11,11 +11,12 @@ from voxlift.core.backbone import Backbone
 from voxlift.core.errors import DataError
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.factory import BACKBONES, create_backbone, create_model, list_backbones
+from voxlift.nets.slice_encoder import MP3DS
 from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
 
 NARROW = {"swin": 12, "swin_v2": 12, "swinunetr": 12, "swinunetr_v2": 12, "segresnet": 8, "gvsl": 8}
-SLICES = {"mp3d18": 3, "mp3d63": 3}
+SLICES = dict.fromkeys(MP3DS, 3)
 DEEP = ("resnet101", "resnet152", "resnet200")
 """As `resnet50`, but slower."""
 

@@ -20,6 +20,7 @@ def test_the_defaults_are_the_papers() -> None:
         "project_first": False,
         "convolution": "full",
         "stages": None,
+        "patch_merging": "all",
     }
 
 

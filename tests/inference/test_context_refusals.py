@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from voxlift.core.architecture import SliceTransform
 from voxlift.core.detection_settings import DetectionSettings, DetectorSettings
 from voxlift.core.errors import ConfigError, DataError, VoxliftError
 from voxlift.data.detection_batches import detection_preprocessing
@@ -19,7 +20,9 @@ from voxlift.nets.factory import create_backbone
 from voxlift.weights.header import HeadDescription
 
 
-def make_model(*, num_slices: int = 5, **fields: Any) -> SavedModel:
+def make_model(
+    *, num_slices: int = 5, slice_transform: SliceTransform = "group", **fields: Any
+) -> SavedModel:
     settings = DetectionSettings.model_validate(
         {
             "class_names": ("lesion",),
@@ -29,7 +32,14 @@ def make_model(*, num_slices: int = 5, **fields: Any) -> SavedModel:
             **fields,
         }
     )
-    backbone = create_backbone("mp3d18", width=4, stem=3, norm="group", num_slices=num_slices)
+    backbone = create_backbone(
+        "mp3d18",
+        width=4,
+        stem=3,
+        norm="group",
+        num_slices=num_slices,
+        slice_transform=slice_transform,
+    )
     network = Detector(backbone, num_classes=1, settings=settings.detector).eval()
     head = HeadDescription(
         task="detect",
@@ -62,6 +72,13 @@ def test_models_that_do_not_search_volumes() -> None:
     zscore = model.preprocessing.model_copy(update={"intensity": "zscore", "window": None})
     with refusal("scales intensities by zscore of each image"):
         detect_slices(SavedModel(model.networks, model.head, zscore), volume)
+
+
+def test_pooled_contexts_share_no_maps() -> None:
+    model = make_model(num_slices=9, slice_transform="pool")
+    assert len(detect_slices(model, make_volume(2))) == 2
+    with refusal("mp3d18 pools the slices of each context.*Leave fast_context out"):
+        detect_slices(model, make_volume(2), fast_context=True)
 
 
 def test_volumes_that_cannot_be_searched() -> None:

@@ -11,9 +11,17 @@ from torch import nn
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.geometry import GEOMETRIES, ONES, Geometry, named_geometry
-from voxlift.nets.p3d import P3D, BasicBlock, Bottleneck
+from voxlift.nets.p3d import P3D, P3DS, BasicBlock, Bottleneck
 
 NAMES = ["p3d18", "p3d63"]
+LAYOUTS = {
+    "p3d18": (1, (2, 2, 2, 2)),
+    "p3d18_bottleneck": (4, (2, 2, 2, 2)),
+    "p3d34": (1, (3, 4, 6, 3)),
+    "p3d63": (4, (3, 4, 6, 3)),
+    "p3d131": (4, (3, 4, 23, 3)),
+}
+"""Channels that a block has for each that it is made for, and blocks of each stage."""
 
 
 def build(
@@ -39,12 +47,37 @@ def blocks_of(network: P3D) -> list[BasicBlock | Bottleneck]:
     return blocks  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("name", "count"), [("p3d18", 15_257_536), ("p3d63", 27_281_728)])
-def test_parameter_counts_of_the_paper(name: str, count: int) -> None:
+def count_by_hand(expansion: int, depths: tuple[int, ...]) -> int:
+    """Add up the kernels, 9 numbers of 1x3x3 and 3 of 3x1x1, and two numbers a channel of norms."""
+    total, before, index = 49 * 64 + 2 * 64, 64, 0
+    for stage, depth in enumerate(depths):
+        inner = 64 * 2**stage
+        after = inner * expansion
+        for _ in range(depth):
+            if expansion == 1:
+                total += 9 * before * inner + 3 * (before if index % 3 == 1 else inner) * inner
+                total += 9 * inner * inner + 3 * inner * inner + 2 * 4 * inner
+            else:
+                total += before * inner + 9 * inner * inner + 3 * inner * inner + inner * after
+                total += 2 * (3 * inner + after)
+            if before != after:
+                total += before * after + 2 * after
+            before, index = after, index + 1
+    return total
+
+
+def test_parameter_counts_of_the_paper() -> None:
+    assert count_by_hand(*LAYOUTS["p3d18"]) == 15_257_536
+    assert count_by_hand(*LAYOUTS["p3d63"]) == 27_281_728
+
+
+@pytest.mark.parametrize("name", P3DS)
+def test_parameter_counts(name: str) -> None:
     with torch.device("meta"):
         network = build(name, width=64, stem_kernel=7)
         maps = network.eval()(torch.zeros(1, 1, 9, 64, 64))
-    assert sum(parameter.numel() for parameter in network.parameters()) == count
+    found = sum(parameter.numel() for parameter in network.parameters())
+    assert found == count_by_hand(*LAYOUTS[name])
     assert tuple(m.shape[1] for m in maps) == network.out_channels
 
 
@@ -161,7 +194,7 @@ def test_shortcut_a_needs_no_parameters() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "p3d19"}, "'p3d19'; known: p3d18, p3d63"),
+        ({"name": "p3d19"}, "'p3d19'; known: p3d18, p3d18_bottleneck, p3d34, p3d63, p3d131"),
         ({"num_slices": 9}, "p3d18 has no group transform; mp3d18 is"),
         ({"ndim": 2}, "ndim=2"),
         ({"convolution": "acs"}, "convolution='acs'"),

@@ -13,6 +13,7 @@ from voxlift.core.backbone import Backbone
 from voxlift.core.errors import ConfigError, DataError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.factory import create_backbone
 from voxlift.nets.group_transform import SliceStart
 from voxlift.nets.p3d import P3D
 from voxlift.nets.resnet import ResNet
@@ -85,15 +86,32 @@ def test_before_training_a_plane_is_the_middle_slice_or_the_mean(
         torch.testing.assert_close(plane, expected)
 
 
-@pytest.mark.parametrize("kind", ["group", "conv3d", "center"])
+@pytest.mark.parametrize("kind", ["group", "conv3d", "center", "pool"])
 def test_every_kind_of_transform_learns(kind: str) -> None:
-    network = build("mp3d18", 3, slice_transform=kind, geometry="thumbnail")
-    maps = network(torch.randn(2, 1, 3, 16, 16))
+    network = build("mp3d18", 9, slice_transform=kind, geometry="thumbnail")
+    maps = network(torch.randn(2, 1, 9, 16, 16))
     torch.stack([m.square().mean() for m in maps]).sum().backward()  # type: ignore[no-untyped-call]
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.count_nonzero() > 0, key
-    assert (kind == "center") != any("group_transform" in key for key in network.state_dict())
+    weighed = any("group_transform" in key for key in network.state_dict())
+    assert weighed == (kind in ("group", "conv3d"))
+
+
+def test_slices_are_pooled_to_five_three_and_one() -> None:
+    network = build("mp3d63", 9, slice_transform="pool", geometry="thumbnail").eval()
+    volumes = network.volumes_from_stem(network.convolve_stem(torch.randn(1, 1, 9, 8, 8)))
+    assert [volume.shape[2] for volume in volumes] == [5, 3, 1, 1]
+    with pytest.raises(ConfigError, match=r"mp3d63.*'pool' leaves no slice of 8.*num_slices=9"):
+        build("mp3d63", 8, slice_transform="pool")
+
+
+def test_a_file_keeps_that_slices_are_pooled(tmp_path: Path) -> None:
+    network = build("mp3d18", 9, slice_transform="pool").eval()
+    again = create_backbone(weights=save_weights(network, tmp_path / "a.safetensors")).eval()
+    assert again.architecture == network.architecture
+    volume = torch.randn(1, 1, 9, 33, 33)
+    torch.testing.assert_close(again(volume), network(volume))
 
 
 def test_a_geometry_that_strides_depth_is_refused() -> None:

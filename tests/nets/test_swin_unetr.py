@@ -1,17 +1,24 @@
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from voxlift.core.architecture import Architecture
+from voxlift.core.architecture import Architecture, PatchMerging
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.geometry import ALL, GEOMETRIES, Geometry
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.factory import create_backbone
 from voxlift.nets.layers import Conv3d
-from voxlift.nets.swin_unetr import SWIN_UNETRS, SWINS, Swin, SwinUNETREncoder
+from voxlift.nets.swin_unetr import MERGED_PLACES, SWIN_UNETRS, SWINS, Swin, SwinUNETREncoder
 from voxlift.nets.unet import UNet
+from voxlift.weights.container import read_metadata
+from voxlift.weights.header import HEADER_KEY
+from voxlift.weights.save import save_weights
 
 NAMES = (*SWINS, *SWIN_UNETRS)
 
@@ -79,6 +86,40 @@ def test_maps_have_the_promised_channels_and_sizes(name: str, size: tuple[int, .
             math.ceil(length / step) for length, step in zip(size, stride, strict=True)
         )
         assert torch.isfinite(feature_map).all()
+
+
+def test_a_file_keeps_how_patches_are_merged(tmp_path: Path) -> None:
+    ours = build("swin", patch_merging="repeated").eval()
+    path = save_weights(ours, tmp_path / "repeated.safetensors")
+    saved = create_backbone(weights=path).eval()
+    assert saved.architecture.patch_merging == "repeated"
+    volume = torch.randn(1, 1, 17, 20, 33)
+    with torch.no_grad():
+        for mine, other in zip(saved(volume), ours(volume), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_older_files_do_not_name_the_merging_and_merge_all(tmp_path: Path) -> None:
+    path = save_weights(build("swin"), tmp_path / "older.safetensors")
+    header = json.loads(read_metadata(path)[HEADER_KEY])
+    assert header["architecture"].pop("patch_merging") == "all"
+    save_file(load_file(path), path, {HEADER_KEY: json.dumps({**header, "format_version": 2})})
+    again = create_backbone(weights=path).eval()
+    assert isinstance(again, Swin)
+    volume = torch.randn(1, 1, 32, 64, 32)
+    with torch.no_grad():
+        expected = maps_to_decoder(theirs("swin", again), volume.permute(0, 1, 4, 3, 2), "swin")
+        for mine, other in zip(again(volume), expected, strict=True):
+            torch.testing.assert_close(mine, other.permute(0, 1, 4, 3, 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MERGED_PLACES)
+def test_odd_axes_are_padded_with_zeros_at_their_ends(kind: PatchMerging) -> None:
+    layer = build("swin", patch_merging=kind).swinViT.layers1[0].downsample  # type: ignore[union-attr, index]
+    volume = torch.randn(2, 5, 4, 7, 12)
+    padded = torch.zeros(2, 6, 4, 8, 12)
+    padded[:, :5, :, :7] = volume
+    torch.testing.assert_close(layer(volume), layer(padded), rtol=0, atol=0)
 
 
 def test_strides_and_channels_are_as_told() -> None:

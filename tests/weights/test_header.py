@@ -60,7 +60,7 @@ def test_a_header_survives_its_text(header: WeightHeader) -> None:
 
 def test_a_newer_version_asks_for_an_update(header: WeightHeader) -> None:
     fields = json.loads(header.to_json()) | {"format_version": FORMAT_VERSION + 1, "new": 1}
-    with pytest.raises(WeightsError, match=r"new\.safetensors has a header of version 3.*Update"):
+    with pytest.raises(WeightsError, match=r"new\.safetensors has a header of version 4.*Update"):
         parse_header(json.dumps(fields), where="new.safetensors")
 
 

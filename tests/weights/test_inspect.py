@@ -52,7 +52,7 @@ def test_a_person_can_read_it(path: Path) -> None:
     for words in (
         "model.safetensors",
         describe_weights(path).sha256,
-        "voxlift, header version 2",
+        "voxlift, header version 3",
         "resnet10, 3D, width 4, stem kernel 3, shortcut B",
         "pretrain: strides total (1, 32, 32)",
         "0-255 values, 1 channel(s): mean 114.495",

@@ -14,8 +14,12 @@ Shortcut = Literal["A", "B"]
 Convolution = Literal["full", "acs", "planar"]
 """Kernels of k^3; those of a 2D network, split over the three planes (ACS); or 1xkxk (2.5D)."""
 
-SliceTransform = Literal["group", "conv3d", "center"]
-"""Weigh the slices of each channel; mix the channels too; or take the middle slice as it is."""
+SliceTransform = Literal["group", "conv3d", "center", "pool"]
+"""Weigh the slices of each channel; mix the channels too; take the middle slice as it is; or pool
+the slices between the stages and take the middle one of those that are left."""
+
+PatchMerging = Literal["all", "repeated"]
+"""Merge each of 2^3 voxels once, or, as MONAI up to 1.4, two of them twice and two not at all."""
 
 
 class Stage(BaseModel):
@@ -52,6 +56,7 @@ class Architecture(BaseModel):
         project_first: Project in the first block of the first stage too, where channels agree.
         convolution: Kernels of all axes, or what was made of the kernels of a 2D network.
         stages: Of encoders whose stages were planned for a data set (nnU-Net); else None.
+        patch_merging: Of Swin transformers; it changes the function and no tensor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,3 +73,4 @@ class Architecture(BaseModel):
     project_first: bool = False
     convolution: Convolution = "full"
     stages: tuple[Stage, ...] | None = None
+    patch_merging: PatchMerging = "all"

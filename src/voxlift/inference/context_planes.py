@@ -92,13 +92,18 @@ class ContextReader:
         zeros and here the next slices, and in what group norms are taken over.
 
         Raises:
-            ConfigError: If the backbone has no group transforms.
+            ConfigError: If the backbone has no group transforms, or pools slices.
         """
         backbone: nn.Module = self.detector.backbone
         if not isinstance(backbone, SliceEncoder):
             raise ConfigError(
                 f"{type(backbone).__name__} cannot compute a slab: it has no group transforms. "
                 "Leave fast_context out."
+            )
+        if backbone.pools_slices:
+            raise ConfigError(
+                f"{backbone.architecture.name} pools the slices of each context, so that contexts "
+                "share no maps. Leave fast_context out."
             )
         num_slices = self.model.detection.num_slices
         keys = self._slab_keys()

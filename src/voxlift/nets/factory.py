@@ -129,10 +129,11 @@ def create_backbone(
             format that is understood, `hf://org/name`, `i3d:FILE` ...; `voxlift inspect` lists
             them. None or `scratch` starts from random weights.
         num_slices: Slices of the input, which a group transform turns into planes, for detection
-            in key slices; needed by `mp3d18` and `mp3d63`, possible for ResNets. A file for other
+            in key slices; needed by `mp3d18` and its kin, possible for ResNets. A file for other
             slices is adapted. 0 takes a file's network without its group transform, for volumes.
         slice_transform: How planes are made of slices: `group` weighs those of each channel,
-            `conv3d` mixes the channels too, `center` takes the middle slice; else `group`.
+            `conv3d` mixes the channels too, `center` takes the middle slice, `pool` too, of maps
+            whose slices were max-pooled between the stages (P3D, 9 slices); else `group`.
         slice_start: What a group transform computes before it has learnt, new or adapted: the
             `center` slice, or the `mean` of all.
         zero_init_residual: Start each block of a network from scratch as its shortcut.

@@ -20,6 +20,7 @@ PLAIN: Mapping[str, object] = MappingProxyType(
         "project_first": False,
         "convolution": "full",
         "stages": None,
+        "patch_merging": "all",
     }
 )
 """Fields of the architecture that a family has no choice of, and the value they then have."""

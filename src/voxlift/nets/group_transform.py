@@ -13,6 +13,8 @@ from voxlift.lifting.conv3d import conv3d
 SliceStart = Literal["center", "mean"]
 """What a group transform computes before it has learnt: the middle slice, or the mean of all."""
 
+WITHOUT_WEIGHTS: tuple[SliceTransform, ...] = ("center", "pool")
+
 
 class GroupTransform(nn.Module):
     """Weigh the slices of a feature map and add them up, to one plane.
@@ -22,7 +24,8 @@ class GroupTransform(nn.Module):
         num_slices: Its depth.
         kind: `group` weighs the slices of each channel by weights of its own, as a grouped 1x1
             convolution over channels times slices does; `conv3d` mixes the channels too, with a
-            full convolution of slices x 1 x 1; `center` takes the middle slice, without weights.
+            full convolution of slices x 1 x 1; `center` and `pool` take the middle slice, without
+            weights.
         start: What is computed before training.
 
     Shape:
@@ -61,7 +64,7 @@ class GroupTransform(nn.Module):
                 f"{volume.shape[2]}. Feed it as many, or build the network with "
                 f"num_slices={volume.shape[2]}: a weight file's transform is then rebuilt."
             )
-        if self.kind == "center":
+        if self.kind in WITHOUT_WEIGHTS:
             return volume[:, :, middle_slice(self.num_slices)]
         if self.kind == "conv3d":
             return conv3d(volume, self.weight).squeeze(2)
@@ -97,8 +100,8 @@ def transform_weight(
         return shares.repeat(channels, 1)[..., None, None]
     if kind == "conv3d":
         return (torch.eye(channels)[..., None] * shares)[..., None, None]
-    if kind == "center":
+    if kind in WITHOUT_WEIGHTS:
         return None
     raise ConfigError(
-        f"Unknown slice transform {kind!r}; known are 'group', 'conv3d' and 'center'."
+        f"Unknown slice transform {kind!r}; known are 'group', 'conv3d', 'center' and 'pool'."
     )

@@ -168,8 +168,12 @@ def _parts(stride: Triple) -> tuple[Triple, Triple]:
 
 P3DS: dict[str, Layout] = {
     "p3d18": (BasicBlock, (2, 2, 2, 2)),
+    "p3d18_bottleneck": (Bottleneck, (2, 2, 2, 2)),
+    "p3d34": (BasicBlock, (3, 4, 6, 3)),
     "p3d63": (Bottleneck, (3, 4, 6, 3)),
+    "p3d131": (Bottleneck, (3, 4, 23, 3)),
 }
+"""The code of arXiv 2012.08770 calls them 18ba, 18, 34ba, 63 and 131."""
 
 
 class P3D(ResidualEncoder):

@@ -177,10 +177,21 @@ class ResidualEncoder(Encoder):
             out = max_pool(
                 out,
                 stride=self.geometry.pool_stride,
-                across_slices=self.architecture.convolution != "planar",
+                across_slices=self.pools_across_slices,
             )
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages, start=1):
             for block in stage:
                 out = run_block(block, out, checkpointing=self.checkpointing)
+            out = self.leave_stage(number, out)
             maps.append(out)
         return maps
+
+    @property
+    def pools_across_slices(self) -> bool:
+        """Whether the pooling behind the stem sees neighbouring slices."""
+        return self.architecture.convolution != "planar"
+
+    def leave_stage(self, number: int, volume: Tensor) -> Tensor:
+        """Compute what lies between a stage, counted from 1, and the next: here nothing."""
+        del number
+        return volume

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from voxlift.core.architecture import Architecture
 from voxlift.core.errors import ConfigError, DataError
@@ -15,6 +16,10 @@ from voxlift.nets.resnet import ResNet
 
 TRANSFORM = "group_transform"
 STARTS = {"center": "the middle slice", "mean": "the mean of the slices"}
+
+POOLED_SLICES = 3
+POOLS = {1: (2, 1), 2: (2, 1), 3: (1, 0)}
+"""Stride and padding of the pooling of slices behind a stage: 9 slices become 5, 3 and 1."""
 
 
 class SliceEncoder(ResidualEncoder):
@@ -31,6 +36,9 @@ class SliceEncoder(ResidualEncoder):
         slice_start: What the transforms compute before training, and after the weights of another
             number of slices were loaded.
 
+    With `slice_transform="pool"` the slices are max-pooled behind the first three stages, and each
+    plane is the middle slice of what is left; the pooling behind the stem then sees one slice.
+
     Attributes:
         strides: Of each map relative to the input, (height, width).
 
@@ -39,10 +47,12 @@ class SliceEncoder(ResidualEncoder):
         `(batch, channels, height, width)`.
 
     Raises:
-        ConfigError: Without `num_slices`, or for a geometry that strides depth.
+        ConfigError: Without `num_slices`, with fewer than the pooling leaves some of, or for a
+            geometry that strides depth.
 
     Source:
-        arXiv 2012.08770, section 2.
+        arXiv 2012.08770, section 2. `pool` is the P3D of its comparison (9 slices), as the authors'
+        code for DeepLesion has it: `mmdet/models/backbones/p3d.py` of urmagicsmine/MP3D.
     """
 
     follows_data: ClassVar[bool] = False
@@ -73,8 +83,10 @@ class SliceEncoder(ResidualEncoder):
         kind = architecture.slice_transform
         self.group_transform = nn.ModuleDict(
             {
-                str(stage): GroupTransform(channels, num_slices, kind=kind, start=slice_start)
-                for stage, channels in enumerate(self.out_channels, start=1)
+                str(stage): GroupTransform(channels, depth, kind=kind, start=slice_start)
+                for stage, (channels, depth) in enumerate(
+                    zip(self.out_channels, _map_slices(architecture), strict=True), start=1
+                )
             }
         )
 
@@ -111,6 +123,23 @@ class SliceEncoder(ResidualEncoder):
                 f"{volume.shape[2]}. Feed it as many, or build it with "
                 f"num_slices={volume.shape[2]}; any weights of it load into that too."
             )
+
+    @property
+    def pools_slices(self) -> bool:
+        """Whether the maps of the stages have fewer slices than the input."""
+        return self.architecture.slice_transform == "pool"
+
+    @property
+    def pools_across_slices(self) -> bool:
+        """Whether the pooling behind the stem sees neighbouring slices."""
+        return super().pools_across_slices and not self.pools_slices
+
+    def leave_stage(self, number: int, volume: Tensor) -> Tensor:
+        """Pool the slices behind a stage."""
+        if not self.pools_slices or number not in POOLS:
+            return volume
+        stride, padding = POOLS[number]
+        return functional.max_pool3d(volume, (POOLED_SLICES, 1, 1), (stride, 1, 1), (padding, 0, 0))
 
     @property
     def stem_sees_one_slice(self) -> bool:
@@ -177,6 +206,27 @@ class SliceEncoder(ResidualEncoder):
         built = transform_weight(len(wanted), num_slices, kind=kind, start=self.slice_start)
         assert built is not None
         return built.to(wanted), how
+
+
+def _map_slices(architecture: Architecture) -> list[int]:
+    """Count the slices of each stage's map.
+
+    Raises:
+        ConfigError: If a pooling leaves none.
+    """
+    depth, depths = architecture.num_slices, []
+    assert depth is not None
+    for stage in (1, 2, 3, 4):
+        if architecture.slice_transform == "pool" and stage in POOLS:
+            stride, padding = POOLS[stage]
+            depth = (depth + 2 * padding - POOLED_SLICES) // stride + 1
+        depths.append(depth)
+    if min(depths) < 1:
+        raise ConfigError(
+            f"{architecture.name} with slice_transform='pool' leaves no slice of "
+            f"{architecture.num_slices}. Give num_slices=9 or more, or another slice_transform."
+        )
+    return depths
 
 
 MP3DS = {f"m{name}": layout for name, layout in P3DS.items()}

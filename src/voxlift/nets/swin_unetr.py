@@ -8,16 +8,56 @@ Swin UNETR hands to its decoder.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from voxlift.core.architecture import Architecture, Norm
+from voxlift.core.architecture import Architecture, Norm, PatchMerging
 from voxlift.core.errors import DataError
 from voxlift.core.geometry import ALL, ONES, Geometry
+from voxlift.core.types import Triple
 from voxlift.nets.monai_encoder import MonaiEncoder
 
 SWINS = ("swin", "swin_v2")
 SWIN_UNETRS = ("swinunetr", "swinunetr_v2")
 POSITION_INDEX = "relative_position_index"
+
+FIRST_PLACES: tuple[Triple, ...] = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+MERGED_PLACES: dict[PatchMerging, tuple[Triple, ...]] = {
+    "all": (*FIRST_PLACES, (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
+    "repeated": (*FIRST_PLACES, (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
+}
+"""Voxels of each 2^3 whose channels are concatenated, in this order, along MONAI's three axes."""
+
+
+class MergingLayer(nn.Module):
+    """Merge each 2^3 voxels into one of twice the channels.
+
+    Args:
+        layer: MONAI's layer, whose parameters are kept.
+        kind: Which voxels are merged.
+
+    Shape:
+        `(batch, x, y, z, channels)` -> each axis halved, rounded up, and twice the channels.
+
+    Source:
+        `PatchMerging` of MONAI: `repeated` as in its releases up to 1.4, `all` as in 1.5 and later.
+    """
+
+    def __init__(self, layer: Any, kind: PatchMerging) -> None:
+        super().__init__()
+        self.norm: nn.Module = layer.norm
+        self.reduction: nn.Module = layer.reduction
+        self.kind = kind
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Merge the voxels; an axis of odd length is padded with zeros at its end."""
+        odd = [length % 2 for length in volume.shape[1:4]]
+        if any(odd):
+            volume = functional.pad(volume, (0, 0, 0, odd[2], 0, odd[1], 0, odd[0]))
+        parts = [volume[:, x::2, y::2, z::2] for x, y, z in MERGED_PLACES[self.kind]]
+        merged: Tensor = self.reduction(self.norm(torch.cat(parts, -1)))
+        return merged
 
 
 class Swin(MonaiEncoder):
@@ -48,6 +88,7 @@ class Swin(MonaiEncoder):
     defaults: ClassVar[Mapping[str, object]] = {"width": 48, "norm": "instance", "stem_kernel": 3}
     names: ClassVar[tuple[str, ...]] = SWINS
     norms: ClassVar[tuple[Norm, ...]] = ("instance",)
+    chosen: ClassVar[tuple[str, ...]] = ("patch_merging",)
     width_factor: ClassVar[int] = 12
 
     def __init__(
@@ -71,6 +112,10 @@ class Swin(MonaiEncoder):
                 # It follows from the size of the window, and takes a tenth of a weight file.
                 index = getattr(module, POSITION_INDEX)
                 module.register_buffer(POSITION_INDEX, index, persistent=False)
+        vit = network.swinViT
+        for (stage,) in (vit.layers1, vit.layers2, vit.layers3, vit.layers4):
+            # For `all` too: what a file of ours computes must not change with MONAI's version.
+            stage.downsample = MergingLayer(stage.downsample, self.architecture.patch_merging)
 
     @property
     def checkpointing(self) -> bool:

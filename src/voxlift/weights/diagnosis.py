@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from pydantic import BaseModel
 
 from voxlift.core.report import LoadReport, group_by_reason
+from voxlift.weights.foreign.swin_file import NEW_MERGING
 from voxlift.weights.match import NOT_IN_FILE
 from voxlift.weights.target import BACKBONE_PREFIX
 
@@ -37,6 +38,14 @@ def refusal(report: LoadReport, *, min_coverage: float) -> str | None:
         report: What would become of each tensor.
         min_coverage: Share of the backbone's parameters that has to be loaded.
     """
+    merging = report.architecture.get("patch_merging")
+    if merging is not None:
+        return (
+            f"{report.source} was not loaded and the model is unchanged: its tensors would compute "
+            f"another function there, for patch_merging is {merging}. Build the network from the "
+            "file, with create_backbone(weights=FILE); if it was trained with MONAI 1.5 or later, "
+            f"declare that, as in {NEW_MERGING}:FILE."
+        )
     if report.is_complete and report.coverage >= min_coverage:
         return None
     lines = [

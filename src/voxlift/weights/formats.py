@@ -18,7 +18,8 @@ from voxlift.weights.foreign.planar import PLANAR_FORMATS, UndeclaredPlanarForma
 from voxlift.weights.foreign.segresnet import SegResNetFormat
 from voxlift.weights.foreign.suprem_monai import SupremSwinUNETRFormat
 from voxlift.weights.foreign.suprem_unet import SupremUnetFormat
-from voxlift.weights.foreign.swin_unetr import SwinUNETRFormat
+from voxlift.weights.foreign.swin_file import NEW_MERGING
+from voxlift.weights.foreign.swin_unetr import NewSwinUNETRFormat, SwinUNETRFormat
 from voxlift.weights.foreign.torchvision_video import TorchvisionVideoFormat
 from voxlift.weights.foreign.voco import VocoFormat
 from voxlift.weights.own import VoxliftFormat
@@ -43,6 +44,7 @@ FORMATS: dict[str, WeightFormat] = {
     "suprem_swinunetr": SupremSwinUNETRFormat(),
     "segresnet": SegResNetFormat(),
     "swin_unetr": SwinUNETRFormat(),
+    NEW_MERGING: NewSwinUNETRFormat(),
     "voco": VocoFormat(),
     "nnunet": NnunetFormat(),
     "gvsl": GvslFormat(),

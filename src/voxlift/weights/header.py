@@ -12,7 +12,7 @@ from voxlift.core.geometry import Geometry
 from voxlift.core.preprocessing import Preprocessing
 
 HEADER_KEY = "voxlift"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class HeadDescription(BaseModel):

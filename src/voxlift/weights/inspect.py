@@ -79,7 +79,8 @@ class WeightDescription(BaseModel):
              else self.format),
             ("architecture", f"{shape.name}, {shape.ndim}D, width {shape.width}, "
              f"stem kernel {shape.stem_kernel}, shortcut {shape.shortcut}"
-             + (f", {shape.num_slices} slices" if shape.num_slices else "")),
+             + (f", {shape.num_slices} slices, {shape.slice_transform}" if shape.num_slices else "")
+             + (f", patch merging {shape.patch_merging}" if shape.name.startswith("swin") else "")),
             ("norm", shape.norm),
             ("input channels", str(shape.in_channels)),
             ("geometry", f"{geometry_name(steps)}: strides total {steps.strides[-1]} "

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from voxlift.core.architecture import Architecture, SliceTransform
 from voxlift.core.geometry import ALL, Geometry
 from voxlift.weights.file import WeightFile
+from voxlift.weights.foreign.mp3d import BACKBONES as P3DS
 from voxlift.weights.foreign.swin_file import BLOCKS
 from voxlift.weights.target import BACKBONE_PREFIX
 
 TRANSFORM = "group_transform"
-PLAIN_NAMES = {"mp3d18": "p3d18", "mp3d63": "p3d63"}
+PLAIN_NAMES = {f"m{name}": name for name in P3DS.values()}
 """What networks with group transforms are called without; others keep their name."""
 
 

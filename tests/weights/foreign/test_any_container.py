@@ -86,7 +86,7 @@ def refusal(work: Callable[[Container], object], container: Container) -> str | 
 def test_what_is_no_file_of_the_format_is_refused(
     make_container: MakeContainer, declared: str, wrapper: str
 ) -> None:
-    is_swin = declared in ("swin_unetr", "suprem_swinunetr")
+    is_swin = declared in ("swin_unetr", "swin_unetr_1.5", "suprem_swinunetr")
     for what, state in STATES.items():
         for prefix in PREFIXES:
             container = make_container(state, prefix=prefix, wrapper=wrapper)

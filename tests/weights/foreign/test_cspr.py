@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.nets.factory import create_backbone
 from voxlift.weights.container import Container
-from voxlift.weights.file import WeightFile
+from voxlift.weights.file import WeightFile, read_weight_file
 from voxlift.weights.foreign.cspr import CsprFormat
 from voxlift.weights.foreign.kinetics import KineticsFormat
 from voxlift.weights.foreign.medicalnet import MedicalNetFormat
@@ -49,6 +50,54 @@ def test_ours_computes_what_theirs_does(
     with torch.no_grad():
         for found, expected in zip(ours(volume), theirs(volume), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_baseline_with_acs_has_to_be_declared_and_computes_what_theirs_does(
+    make_their_resnet: Maker, tmp_path: Path
+) -> None:
+    """Its kernels are planar; theirs in 3D are written out with zeros beside the plane."""
+    strides = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    theirs = make_their_resnet(blocks=(2, 2, 2, 2), pool_stride=(2, 2, 2), stage_strides=strides)
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        state[f"backbone.{name}"] = tensor
+        if tensor.ndim == 5:
+            edge = tensor.shape[-1]
+            flat, middle = tensor[:, :, 0].clone(), edge // 2
+            state[f"backbone.{name}"] = flat
+            axial, coronal, sagittal = (part for part in torch.arange(len(flat)).tensor_split(3))
+            with torch.no_grad():
+                tensor.zero_()
+                tensor[axial, :, middle] = flat[axial]
+                tensor[coronal, :, :, middle] = flat[coronal]
+                tensor[sagittal, :, :, :, middle] = flat[sagittal]
+    path = tmp_path / "iter_1000.pth"
+    head = {"decode_head.conv_seg.weight": torch.zeros(14, 16, 1, 1)}
+    torch.save({"meta": {}, "state_dict": state | head}, path)
+    with pytest.raises(
+        WeightsError, match=r"2D ResNet, which can be made 3D in several ways.*acs:"
+    ):
+        create_backbone(weights=path)
+    file = read_weight_file(path, declared="acs")
+    assert "give that geometry, such as geometry='unet'" in file.notes[-1]
+    ours = create_backbone(weights=file, geometry="unet").double().eval()
+    volume = torch.randn(1, 1, 32, 34, 33, dtype=torch.float64)
+    with torch.no_grad():
+        for found, expected in zip(ours(volume), theirs(volume), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_baseline_in_two_and_a_half_dimensions_is_refused(
+    make_their_resnet: Maker, make_container: Maker
+) -> None:
+    state = {
+        f"backbone.{name}": tensor[:, :, :1] if tensor.ndim == 5 else tensor
+        for name, tensor in make_their_resnet().state_dict().items()
+    }
+    container = make_container(state, extras={"meta": {}})
+    assert recognise(container) == "cspr"
+    with pytest.raises(WeightsError, match=r"kernel of \(1, 7, 7\), one slice deep.*2\.5d:FILE"):
+        KNOWN.translate(container)
 
 
 def test_the_marks_of_the_authors_files(make_their_resnet: Maker, make_container: Maker) -> None:

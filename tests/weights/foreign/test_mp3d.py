@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from voxlift.core.errors import WeightsError
+from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import named_geometry
 from voxlift.nets.encoder import Encoder
+from voxlift.nets.factory import create_backbone
 from voxlift.nets.p3d import P3D
 from voxlift.nets.slice_encoder import MP3D
 from voxlift.weights.file import WeightFile, read_weight_file
@@ -20,8 +21,20 @@ from voxlift.weights.formats import FORMATS
 from voxlift.weights.load import load_weights
 
 Tensors = dict[str, Tensor]
-DEPTHS = {"basic": (2, 2, 2, 2), "bottleneck": (3, 4, 6, 3)}
-OURS = {"basic": "p3d18", "bottleneck": "p3d63"}
+DEPTHS = {
+    "basic": (2, 2, 2, 2),
+    "basic 34": (3, 4, 6, 3),
+    "bottleneck 18": (2, 2, 2, 2),
+    "bottleneck": (3, 4, 6, 3),
+    "bottleneck 131": (3, 4, 23, 3),
+}
+OURS = {
+    "basic": "mp3d18",
+    "basic 34": "mp3d34",
+    "bottleneck 18": "mp3d18_bottleneck",
+    "bottleneck": "mp3d63",
+    "bottleneck 131": "mp3d131",
+}
 WIDTH = 8
 
 
@@ -58,10 +71,10 @@ def make_file(kind: str, *, norm: str = "group", transform: str | None = "groupc
     before, index = WIDTH, 0
     for stage, depth in enumerate(DEPTHS[kind]):
         middle = WIDTH * 2**stage
-        after = middle * (4 if kind == "bottleneck" else 1)
+        after = middle * (4 if "bottleneck" in kind else 1)
         for block in range(depth):
             name = f"layer{stage + 1}.{block}"
-            if kind == "bottleneck":
+            if "bottleneck" in kind:
                 writer.conv(f"{name}.conv1", middle, before, 1, 1, 1)
                 writer.conv(f"{name}.conv2", middle, middle, 1, 3, 3)
                 writer.conv(f"{name}.conv3", middle, middle, 3, 1, 1)
@@ -85,11 +98,15 @@ def make_file(kind: str, *, norm: str = "group", transform: str | None = "groupc
 
 
 class Reference:
-    """The function of such a file."""
+    """The function of such a file.
 
-    def __init__(self, tensors: Tensors, kind: str) -> None:
+    Without a transform it is the project's P3D (`mmdet/models/backbones/p3d.py`): the pooling
+    behind the stem sees one slice, and others behind the stages leave 5, 3 and 1 of 9.
+    """
+
+    def __init__(self, tensors: Tensors, kind: str, *, pooled: bool) -> None:
         self.tensors = {name: t.double() for name, t in tensors.items()}
-        self.kind = kind
+        self.kind, self.pooled = kind, pooled
 
     def conv(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
         weight = self.tensors[f"{name}.weight"]
@@ -118,7 +135,7 @@ class Reference:
         return flat + self.unit(block, second, flat)
 
     def block(self, name: str, index: int, x: Tensor, stride: int) -> Tensor:
-        if self.kind == "basic":
+        if "basic" in self.kind:
             out = self.pair(name, 3, index, self.pair(name, 1, index, x, stride))
         else:
             out = self.pair(name, 2, index, self.unit(name, 1, x, stride))
@@ -129,14 +146,27 @@ class Reference:
 
     def __call__(self, x: Tensor) -> Iterator[Tensor]:
         x = self.norm("norm1", self.conv("conv1_custom", x, stride=2)).clamp(min=0)
-        x = functional.max_pool3d(x, 3, stride=(1, 2, 2), padding=1)
+        if self.pooled:
+            slices = [functional.max_pool2d(each, 3, stride=2, padding=1) for each in x.unbind(2)]
+            x = torch.stack(slices, 2)
+        else:
+            x = functional.max_pool3d(x, 3, stride=(1, 2, 2), padding=1)
         index = 0
         for stage, depth in enumerate(DEPTHS[self.kind], start=1):
             for block in range(depth):
                 stride = 2 if stage > 1 and block == 0 else 1
                 x = self.block(f"layer{stage}.{block}", index, x, stride)
                 index += 1
+            x = self.pool(stage, x)
             yield self.plane(stage, x)
+
+    def pool(self, stage: int, x: Tensor) -> Tensor:
+        """Take the larger of three neighbours: of every second slice, or of all but the outer."""
+        depth = x.shape[2]
+        if not self.pooled or stage == 4:
+            return x
+        middles = range(1, depth - 1) if stage == 3 else range(0, depth, 2)
+        return torch.stack([x[:, :, max(i - 1, 0) : i + 2].amax(2) for i in middles], 2)
 
     def plane(self, stage: int, x: Tensor) -> Tensor:
         if f"groupconv_{stage}.weight" in self.tensors:
@@ -146,7 +176,7 @@ class Reference:
             return functional.conv2d(stacked, weight, groups=channels)
         if f"conv3d_all_{stage}.weight" in self.tensors:
             return functional.conv3d(x, self.tensors[f"conv3d_all_{stage}.weight"])[:, :, 0]
-        return x
+        return x[:, :, x.shape[2] // 2]
 
 
 def as_detector(tensors: Tensors, prefix: str = "") -> dict[str, object]:
@@ -164,8 +194,14 @@ def read(folder: Path, content: object) -> WeightFile:
 
 
 def build(file: WeightFile) -> Encoder:
-    family = P3D if file.header.architecture.num_slices is None else MP3D
-    return family(file.header.architecture, file.header.geometry)
+    return MP3D(file.header.architecture, file.header.geometry)
+
+
+def check_maps(network: Encoder, reference: Reference, num_slices: int) -> None:
+    volume = torch.randn(1, 1, num_slices, 65, 70, dtype=torch.float64)
+    with torch.no_grad():
+        for ours, theirs in zip(network.double().eval()(volume), reference(volume), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
@@ -177,17 +213,65 @@ def test_same_weights_same_maps(
     tensors = make_file(kind, norm=norm, transform=transform)
     file = read(tmp_path, as_detector(tensors))
     assert file.format == "mp3d"
-    assert file.header.architecture.name == ("m" if transform else "") + OURS[kind]
+    assert file.header.architecture.name == OURS[kind]
     assert file.header.architecture.norm == norm
+    num_slices = 3 if transform else 9
+    assert file.header.architecture.num_slices == num_slices
     network = build(file)
     report = load_weights(network, file)
     assert len(report.exact) == len(network.state_dict()) == len(tensors)
     assert report.coverage == 1
-    volume = torch.randn(2, 1, 3, 65, 70, dtype=torch.float64)
-    with torch.no_grad():
-        maps = network.double().eval()(volume)[-4:]
-        for ours, theirs in zip(maps, Reference(tensors, kind)(volume), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    check_maps(network, Reference(tensors, kind, pooled=transform is None), num_slices)
+
+
+@pytest.mark.parametrize("kind", ["basic 34", "bottleneck 18", "bottleneck 131"])
+def test_the_other_networks_of_the_family(tmp_path: Path, kind: str) -> None:
+    tensors = make_file(kind, transform=None)
+    file = read(tmp_path, as_detector(tensors))
+    assert file.header.architecture.name == OURS[kind]
+    network = build(file)
+    assert len(load_weights(network, file).exact) == len(tensors)
+    check_maps(network, Reference(tensors, kind, pooled=True), 9)
+
+
+@pytest.mark.parametrize("num_slices", [10, 13])
+def test_more_slices_are_pooled_likewise(tmp_path: Path, num_slices: int) -> None:
+    tensors = make_file("basic", transform=None)
+    file = read(tmp_path, as_detector(tensors))
+    network = create_backbone(weights=file, num_slices=num_slices)
+    check_maps(network, Reference(tensors, "basic", pooled=True), num_slices)
+
+
+def test_a_network_without_pooling_is_declared_by_its_transform(tmp_path: Path) -> None:
+    tensors = make_file("basic", transform=None)
+    file = read(tmp_path, as_detector(tensors))
+    assert "give slice_transform='center'" in file.notes[0]
+    network = create_backbone(weights=file, num_slices=3, slice_transform="center")
+    check_maps(network, Reference(tensors, "basic", pooled=False), 3)
+    volumes = create_backbone("p3d18", weights=file, num_slices=0)
+    assert isinstance(volumes, P3D)
+    assert len(volumes(torch.zeros(1, 1, 3, 33, 33))) == 5
+
+
+@pytest.mark.parametrize(("network", "pooled"), [("P3D", True), ("modified_P3D", False)])
+def test_the_configuration_of_a_training_file_decides(
+    tmp_path: Path, network: str, pooled: bool
+) -> None:
+    tensors = make_file("basic", transform=None)
+    content = as_detector(tensors)
+    content["meta"] = {"epoch": 12, "config": f"model = dict(backbone=dict(type='{network}'))"}
+    file = read(tmp_path, content)
+    assert file.header.architecture.slice_transform == ("pool" if pooled else "center")
+    backbone = create_backbone(weights=file)
+    check_maps(backbone, Reference(tensors, "basic", pooled=pooled), 9)
+
+
+def test_a_pooled_network_starts_from_one_with_transforms(tmp_path: Path) -> None:
+    tensors = make_file("basic")
+    file = read(tmp_path, as_detector(tensors))
+    network = create_backbone(weights=file, num_slices=9, slice_transform="pool")
+    bare = {name: t for name, t in tensors.items() if not name.startswith("groupconv")}
+    check_maps(network, Reference(bare, "basic", pooled=True), 9)
 
 
 @pytest.mark.parametrize("layout", ["bare", "flat", "module", "head"])
@@ -219,7 +303,7 @@ def test_what_is_known_of_the_file(tmp_path: Path) -> None:
     assert header.licence is None
     assert "2012.08770" in str(header.citation)
     plain = read(tmp_path, make_file("basic", transform=None))
-    assert plain.header.architecture.num_slices is None
+    assert plain.header.architecture.slice_transform == "pool"
     assert "without a group transform" in plain.notes[0]
 
 
@@ -234,6 +318,8 @@ def test_a_file_of_three_slices_loads_into_nine(tmp_path: Path) -> None:
     assert (
         "no group transform" in load_weights(network, without).adapted["group_transform.1.weight"]
     )
+    with pytest.raises(ConfigError, match=r"leaves no slice of 3.*num_slices=9 or more"):
+        create_backbone(weights=without, num_slices=3)
 
 
 def test_missing_counters_are_no_loss(tmp_path: Path) -> None:
@@ -252,7 +338,7 @@ def test_other_networks_are_refused_by_name(tmp_path: Path) -> None:
             read(tmp_path, kept)
 
     refused({"conv1_custom.weight": torch.zeros(8, 1, 3, 7, 7)}, r"conv1_custom.*\(8, 1, 3, 7, 7\)")
-    refused({}, "2-2-2-0 basic blocks.*known are basic blocks 2-2-2-2", without="layer4")
+    refused({}, "2-2-2-0 basic blocks.*known are p3d18, p3d18_bottleneck", without="layer4")
     refused({}, r"layer2\.0\.norm_3\.bias is missing.*\(16,\)", without="layer2.0.norm_3.bias")
     refused(
         {"layer3.0.conv2.weight": torch.zeros(32, 32, 3, 1, 1)},

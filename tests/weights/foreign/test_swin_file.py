@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from voxlift.core.errors import WeightsError
 from voxlift.nets.factory import BACKBONES, create_backbone
@@ -14,7 +15,7 @@ from voxlift.nets.swin_unetr import SWIN_UNETRS, SWINS, Swin, SwinUNETREncoder
 from voxlift.weights.container import Container
 from voxlift.weights.file import WeightFile, read_weight_file
 from voxlift.weights.foreign.suprem_monai import SupremSwinUNETRFormat
-from voxlift.weights.foreign.swin_unetr import SwinUNETRFormat
+from voxlift.weights.foreign.swin_unetr import NewSwinUNETRFormat, SwinUNETRFormat
 from voxlift.weights.foreign.voco import VocoFormat
 from voxlift.weights.formats import FORMATS
 from voxlift.weights.load import load_weights
@@ -22,6 +23,7 @@ from voxlift.weights.load import load_weights
 State = dict[str, Tensor]
 OURS: dict[str, Any] = {
     "swin_unetr": SwinUNETRFormat(),
+    "swin_unetr_1.5": NewSwinUNETRFormat(),
     "voco": VocoFormat(),
     "suprem_swinunetr": SupremSwinUNETRFormat(),
 }
@@ -49,9 +51,32 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(BACKBONES, name, SwinUNETREncoder)
 
 
+class OldMerging(nn.Module):
+    """`PatchMerging` of MONAI up to 1.4: the sixth part is the third again, the seventh the fourth.
+
+    The files are of that time: MONAI 1.5 merges the two voxels that had been left out.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.norm, self.reduction = layer.norm, layer.reduction
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not any(length % 2 for length in x.shape[1:4])
+        x0 = x[:, 0::2, 0::2, 0::2]
+        x1 = x[:, 1::2, 0::2, 0::2]
+        x2 = x[:, 0::2, 1::2, 0::2]
+        x3 = x[:, 0::2, 0::2, 1::2]
+        x4 = x[:, 1::2, 0::2, 1::2]
+        x7 = x[:, 1::2, 1::2, 1::2]
+        merged = torch.cat([x0, x1, x2, x3, x4, x2, x3, x7], -1)
+        scaled = functional.layer_norm(merged, merged.shape[-1:], self.norm.weight, self.norm.bias)
+        return functional.linear(scaled, self.reduction.weight)
+
+
 @pytest.fixture(scope="module")
 def originals() -> dict[bool, Any]:
-    """MONAI's Swin UNETR, V1 and V2, with random numbers."""
+    """MONAI's Swin UNETR up to 1.4, V1 and V2, with random numbers."""
     from monai.networks.nets import SwinUNETR
 
     networks = {}
@@ -61,6 +86,9 @@ def originals() -> dict[bool, Any]:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
+        for number in (1, 2, 3, 4):
+            stage = getattr(network.swinViT, f"layers{number}")[0]
+            stage.downsample = OldMerging(stage.downsample)
         networks[v2] = network.eval()
     return networks
 
@@ -242,6 +270,38 @@ def test_ours_computes_what_theirs_does(
     with torch.no_grad():
         for mine, theirs in zip(ours(volume()), wanted, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_files_of_newer_versions_of_monai_are_declared(
+    tmp_path: Path, originals: dict[bool, Any]
+) -> None:
+    """The installed version merges as those from 1.5 on."""
+    from monai.networks.nets import SwinUNETR
+
+    state = originals[True].state_dict()
+    newer = SwinUNETR(in_channels=1, out_channels=21, feature_size=12, use_v2=True).eval()
+    newer.load_state_dict(state)
+    path = tmp_path / "newer.pt"
+    torch.save(state, path)
+    assert any("swin_unetr_1.5:FILE" in note for note in read_weight_file(path).notes)
+    ours = create_backbone("swin_v2", weights=f"swin_unetr_1.5:{path}").eval()
+    assert ours.architecture.patch_merging == "all"
+    with torch.no_grad():
+        wanted = newer.swinViT(axes_turned(volume()), True)
+        for mine, theirs in zip(ours(volume()), wanted, strict=True):
+            torch.testing.assert_close(mine, axes_turned(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_merges_otherwise_is_refused(
+    tmp_path: Path, originals: dict[bool, Any]
+) -> None:
+    file = read(tmp_path, "suprem", originals)
+    network = create_backbone("swinunetr", width=12)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    message = r"patch_merging is repeated in the file, all in the model.*create_backbone\(weights="
+    with pytest.raises(WeightsError, match=message):
+        load_weights(network, file)
+    torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,11 @@ def test_ours_computes_what_theirs_does(
     assert ("layer2.0.conv1.weight" in report.adapted) == (name == "mc3_18")
     volume = torch.randn(1, 3, 8, 24, 32, dtype=torch.float64)
     with torch.no_grad():
-        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.stem(volume)))))
-        torch.testing.assert_close(ours(volume)[-1], expected, rtol=1e-6, atol=1e-12)
+        expected = volume
+        stages = (theirs.stem, theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
+        for found, stage in zip(ours(volume), stages, strict=True):
+            expected = stage(expected)
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
 
 
 def test_split_kernels_are_refused(make_container: Maker) -> None:

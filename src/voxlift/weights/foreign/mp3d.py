@@ -27,9 +27,26 @@ TRANSFORMS: dict[str, SliceTransform] = {"groupconv": "group", "conv3d_all": "co
 KERNELS = (3, 5, 7)
 BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
     (1, (2, 2, 2, 2)): "p3d18",
+    (4, (2, 2, 2, 2)): "p3d18_bottleneck",
+    (1, (3, 4, 6, 3)): "p3d34",
     (4, (3, 4, 6, 3)): "p3d63",
+    (4, (3, 4, 23, 3)): "p3d131",
 }
 """Names by the expansion of the blocks and their numbers in the stages."""
+
+CT_SLICES = 9
+"""Slices that the project's P3D for DeepLesion is fed; no tensor shows the number."""
+
+NEVER_POOLS = "modified_P3D"
+"""What the configuration in a raw training file calls a network that does not pool slices."""
+
+WITHOUT_TRANSFORM: dict[SliceTransform, str] = {
+    "pool": "without a group transform: computed as the project's P3D for DeepLesion, whose 9 "
+    "slices are pooled to 5, 3 and 1 between the stages. No tensor shows it: if the file is of a "
+    "network that took the middle slice without pooling, give slice_transform='center'",
+    "center": f"without a group transform, and the file's configuration names {NEVER_POOLS}: the "
+    "middle slice is taken, without pooling",
+}
 
 Shapes = Iterator[tuple[str, Shape]]
 
@@ -49,21 +66,20 @@ class MP3DFormat:
         """Rename the tensors, after a check of all names and shapes.
 
         Raises:
-            WeightsError: If the network is another than P3D-18 or P3D-63, or a tensor is missing,
-                unknown or of another shape than these have.
+            WeightsError: If the network is none of `BACKBONES`, or a tensor is missing, unknown or
+                of another shape than these have.
         """
         tensors, others = _split(container.tensors)
         where = str(container.path)
         plan = _plan(tensors, where=where)
         check_shapes(tensors, dict(plan.shapes()), what=f"a {plan.name}", where=where)
-        notes = []
+        notes: list[str] = []
+        without: SliceTransform = "pool"
         if plan.num_slices is None:
-            notes.append(
-                "without a group transform: whether it took the middle slice, or its depth was "
-                "pooled between the stages, the tensors do not tell; here depth is never pooled"
-            )
+            without = "center" if _never_pools(container) else "pool"
+            notes.append(WITHOUT_TRANSFORM[without])
         header = WeightHeader(
-            architecture=plan.architecture(where=where),
+            architecture=plan.architecture(without, where=where),
             geometry=named_geometry("pretrain"),
             preprocessing=Preprocessing(
                 orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
@@ -98,15 +114,16 @@ class _Plan:
     transform: str | None
     num_slices: int | None
 
-    def architecture(self, *, where: str) -> Architecture:
+    def architecture(self, without: SliceTransform, *, where: str) -> Architecture:
+        """Describe the network, with `without` as its transform if it has none of weights."""
         fields = {
-            "name": self.name if self.num_slices is None else f"m{self.name}",
+            "name": f"m{self.name}",
             "in_channels": self.in_channels,
             "width": self.width,
             "stem_kernel": self.kernel,
             "norm": self.norm,
-            "num_slices": self.num_slices,
-            "slice_transform": TRANSFORMS[self.transform] if self.transform else "group",
+            "num_slices": CT_SLICES if self.num_slices is None else self.num_slices,
+            "slice_transform": TRANSFORMS[self.transform] if self.transform else without,
         }
         return make_architecture(fields, where=where)
 
@@ -166,6 +183,12 @@ def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     return bare, {name: tensor for name, tensor in names.items() if name not in bare}
 
 
+def _never_pools(container: Container) -> bool:
+    """Look into the configuration that mmcv stores beside the tensors."""
+    meta = container.extras.get("meta")
+    return isinstance(meta, Mapping) and NEVER_POOLS in str(meta.get("config"))
+
+
 def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
     """Infer the network from a few of its tensors."""
     if STEM not in tensors:
@@ -189,8 +212,7 @@ def _plan(tensors: Mapping[str, Tensor], *, where: str) -> _Plan:
         kind = "bottleneck" if expansion == 4 else "basic"
         raise WeightsError(
             f"{where} holds {'-'.join(map(str, depths))} {kind} blocks in layer1 to layer4; known "
-            "are basic blocks 2-2-2-2 (p3d18) and bottleneck blocks 3-4-6-3 (p3d63). Take a file "
-            "of one of these."
+            f"are {', '.join(BACKBONES.values())}. Take a file of one of these."
         )
     transform = next((t for t in TRANSFORMS if f"{t}_1.weight" in tensors), None)
     num_slices = None

@@ -31,6 +31,10 @@ METHODS: dict[Mode, str] = {
     "acs": "made 3D as in Yang et al., JBHI 2021, arXiv 1911.10477",
     "2.5d": "applied slice by slice",
 }
+TRAINED_WITH_ACS = (
+    "if the network was trained with ACS convolutions, as CSPR's baseline, it strode depth too: "
+    "give that geometry, such as geometry='unet' for the U-Nets"
+)
 TELLTALES: dict[str, str] = {
     "conv1.0.weight": "a stem of three convolutions (ResNet-C or -D)",
     "stem.conv.weight": "another family than ResNet",
@@ -101,12 +105,10 @@ class PlanarFormat:
             licence=self.licence,
             citation=f"{CITATION}; {METHODS[self.mode]}",
         )
-        return self._inflate(
-            tensors,
-            header,
-            ignored=file.ignored,
-            notes=(f"the 2D network is taken to have been fed {colours}",),
-        )
+        notes = [f"the 2D network is taken to have been fed {colours}"]
+        if self.mode == "acs" and file.is_of_mmcv:
+            notes.append(TRAINED_WITH_ACS)
+        return self._inflate(tensors, header, ignored=file.ignored, notes=tuple(notes))
 
     def _own(self, container: Container) -> Translation:
         where = str(container.path)

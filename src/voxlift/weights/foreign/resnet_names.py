@@ -80,6 +80,12 @@ def _architecture(
         )
     kernel = tensors["conv1.weight"]
     edges = tuple(kernel.shape[2:])
+    if edges[0] == 1 and ndim == 3:
+        raise WeightsError(
+            f"{where}: conv1.weight has a kernel of {edges}, one slice deep. The file does not "
+            "show how such a 2.5D network pools slices: CSPR's baseline pools three, Voxlift's "
+            "networks none. Take its 2D original as 2.5d:FILE, or another start."
+        )
     if len(set(edges)) != 1 or edges[0] not in (3, 5, 7):
         raise WeightsError(
             f"{where}: conv1.weight has a kernel of {edges}; expected the same edge of 3, 5 or 7 "

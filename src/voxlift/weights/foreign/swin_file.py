@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from voxlift.core.architecture import Architecture
+from voxlift.core.architecture import Architecture, PatchMerging
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import ALL, ONES, Geometry
 from voxlift.weights.container import Container
@@ -45,6 +45,14 @@ LEFT_OUT = {
 AXES = (
     "trained on volumes with the axes x, y, z; the encoder lays its input out so, and its maps back"
 )
+NEW_MERGING = "swin_unetr_1.5"
+"""Format with which files of MONAI 1.5 and later are declared."""
+
+MERGINGS: dict[PatchMerging, str] = {
+    "repeated": "computed with the patch merging of MONAI up to 1.4; no tensor shows the version: "
+    f"declare a file that was trained with MONAI 1.5 or later, as in {NEW_MERGING}:FILE",
+    "all": "computed with the patch merging of MONAI 1.5 and later, as declared",
+}
 RAS = (
     "trained on volumes in RAS orientation: against Voxlift's canonical one, which is LPS, the "
     "patient is turned by 180 degrees about the long axis of the body"
@@ -131,7 +139,11 @@ def open_swin(container: Container) -> SwinFile | None:
 
 
 def read_swin(
-    container: Container, file: SwinFile, *, beside: Mapping[str, str] | None = None
+    container: Container,
+    file: SwinFile,
+    *,
+    beside: Mapping[str, str] | None = None,
+    patch_merging: PatchMerging = "repeated",
 ) -> SwinEncoder:
     """Take the encoder of a file, and say what is left of it.
 
@@ -140,13 +152,14 @@ def read_swin(
         file: What `open_swin` found in it.
         beside: What else its training had, by the beginnings of names without `module.`, and why
             it is of no use.
+        patch_merging: With which it was trained.
 
     Raises:
         WeightsError: If a tensor has a shape that MONAI's network cannot have.
     """
     where = str(container.path)
     left_out = {**LEFT_OUT, **(beside or {})}
-    architecture = _architecture(file, where=where)
+    architecture = _architecture(file, patch_merging, where=where)
     if not architecture.name.startswith("swinunetr"):
         left_out |= dict.fromkeys(BLOCKS, NOT_ALL_BLOCKS)
     _check_shapes(file, architecture, where=where)
@@ -167,7 +180,8 @@ def read_swin(
             tensors[name] = container.tensors[name]
         else:
             ignored[name] = why
-    return SwinEncoder(architecture, _geometry(architecture), tensors, ignored, (AXES,))
+    notes = (AXES, MERGINGS[patch_merging])
+    return SwinEncoder(architecture, _geometry(architecture), tensors, ignored, notes)
 
 
 def no_swin(container: Container, *, expected: str) -> WeightsError:
@@ -208,7 +222,7 @@ def _monai_name(name: str, transformer: str) -> str:
     return ".".join(["swinViT", *parts])
 
 
-def _architecture(file: SwinFile, *, where: str) -> Architecture:
+def _architecture(file: SwinFile, patch_merging: PatchMerging, *, where: str) -> Architecture:
     whole = all(file.has(block) for block in BLOCKS)
     width, in_channels = file.tensors[f"swinViT.{ANCHOR}"].shape[:2]
     if width % 12 or not width or not in_channels:
@@ -223,6 +237,7 @@ def _architecture(file: SwinFile, *, where: str) -> Architecture:
         width=width,
         stem_kernel=3,
         norm="instance",
+        patch_merging=patch_merging,
     )
 
 

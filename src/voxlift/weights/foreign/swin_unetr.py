@@ -1,5 +1,6 @@
 """Swin UNETR as MONAI trains it: self-supervised in three layouts, and fine-tuned."""
 
+from voxlift.core.architecture import PatchMerging
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.suprem_monai import is_suprem
@@ -47,6 +48,7 @@ class SwinUNETRFormat:
         "pre-training script, fine-tuned networks"
     )
     licence: str | None = None
+    patch_merging: PatchMerging = "repeated"
 
     def recognises(self, container: Container) -> bool:
         """Look for MONAI's transformer, without the marks of SuPreM and VoCo."""
@@ -58,7 +60,7 @@ class SwinUNETRFormat:
         file = open_swin(container)
         if file is None:
             raise no_swin(container, expected="swinViT.patch_embed.proj.weight and the like")
-        encoder = read_swin(container, file, beside=BESIDE)
+        encoder = read_swin(container, file, beside=BESIDE, patch_merging=self.patch_merging)
         kind = _kind(file)
         source, citation, about = _facts(kind)
         header = WeightHeader(
@@ -72,6 +74,18 @@ class SwinUNETRFormat:
         return Translation(
             encoder.tensors, header, ignored=encoder.ignored, notes=(*encoder.notes, *about)
         )
+
+
+class NewSwinUNETRFormat(SwinUNETRFormat):
+    """The same files, trained with MONAI 1.5 or later: never recognised, only declared."""
+
+    summary = "files in MONAI's names that were trained with MONAI 1.5 or later: to be declared"
+    patch_merging = "all"
+
+    def recognises(self, container: Container) -> bool:
+        """Leave it to the user to say so: no tensor tells."""
+        del container
+        return False
 
 
 def _kind(file: SwinFile) -> str:
