@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig
+from voxlift.config import DetectConfig, MachineConfig
 from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import ConfigError, DataError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
@@ -16,6 +16,7 @@ from voxlift.data.detection_batches import detection_loader, detection_preproces
 from voxlift.data.detection_cases import DetectionCases
 from voxlift.data.detection_source import open_detection
 from voxlift.inference.detection_report import DetectionReport, judge_detector
+from voxlift.input_config import KeySliceConfig
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.detector import Detector
 from voxlift.nets.factory import SCRATCH
@@ -101,7 +102,9 @@ def open_detection_data(config: DetectConfig, cases: DetectionCases | None = Non
     check_validation(val, origin=cases.origin, keep=config.keep, patience=config.patience)
     train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
     settings = _settings(config, cases)
-    preprocessing = detection_preprocessing(cases.unit, window=config.slices.window)
+    preprocessing = detection_preprocessing(
+        cases.unit, window=config.slices.window, mean_std=config.slices.mean_std
+    )
     geometry, reason = _geometry(config)
     for size in {settings.image_size, *config.augmentation.image_sizes}:
         geometry.check_size((settings.num_slices, size, size))
