@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voxlift.config import VolumeConfig
 from voxlift.core.errors import ConfigError, DataError, WeightsError
 from voxlift.data.preprocess import preprocess
 from voxlift.data.volumes import Volume, read_volume, write_volume
 from voxlift.embedding import FeatureOptions, embed
-from voxlift.input_config import VolumeConfig
 from voxlift.training.run import Run
 from voxlift.weights.file import read_header
 

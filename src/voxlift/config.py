@@ -18,7 +18,9 @@ from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.patch_augmentation import PatchAugmentation
-from voxlift.input_config import KeySliceConfig, ScanConfig, VolumeConfig
+from voxlift.input_config import KeySliceConfig as KeySliceConfig
+from voxlift.input_config import ScanConfig as ScanConfig
+from voxlift.input_config import VolumeConfig as VolumeConfig
 from voxlift.nets.group_transform import SliceStart
 from voxlift.nets.norm import NormMode
 from voxlift.tasks.optimization import OptimizationConfig

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from voxlift.config import MachineConfig
+from voxlift.config import MachineConfig, VolumeConfig
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.geometry import Geometry, named_geometry, suggest_geometry
 from voxlift.core.preprocessing import Preprocessing
@@ -47,7 +47,6 @@ from voxlift.inference.embedding import (
 )
 from voxlift.inference.embedding_file import Embeddings, check_embedding_path, write_embeddings
 from voxlift.inference.volumes import find_volumes
-from voxlift.input_config import VolumeConfig
 from voxlift.training.hardware import choose_device
 from voxlift.weights.file import WeightFile
 from voxlift.weights.header import installed_version

@@ -14,14 +14,12 @@ from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
 
 Write = Callable[[Path], Path]
 
-TINY = "--backbone resnet10 --weights scratch --width 4 --stem 3".split()
-FEW_STEPS = "--steps 2 --batch-size 2 --workers 0 --device cpu --precision fp32".split()
-ANY_PHOTOGRAPHS = [*TINY, *"--image-size 16 --geometry thumbnail --no-compile".split()]
-SMALL_PATCHES = [*TINY, *"--patch-voxels 10 16 16".split()]
-SMALL_DETECTOR = (
-    "--image-size 32 --image-sizes 32 --fpn-channels 8 --head-width 8 --box-samples 16"
-).split()
-P3D = "--width 4 --weights scratch".split()
+TINY = "--backbone resnet10 --weights scratch --width 4 --stem 3"
+FEW_STEPS = "--accumulate 1 --steps 2 --batch-size 2 --workers 0 --device cpu --precision fp32"
+ANY_PHOTOGRAPHS = f"{TINY} --image-size 16 --geometry thumbnail --no-compile"
+SMALL_PATCHES = f"{TINY} --patch-voxels 10 16 16"
+SMALL_DETECTOR = "--image-size 32 --image-sizes 32 --fpn-channels 8 --head-width 8 --box-samples 16"
+SMALL_P3D = f"--width 4 --weights scratch {SMALL_DETECTOR}"
 
 
 def photographs(folder: Path) -> Path:
@@ -106,30 +104,31 @@ BCV = scans("1", "21", *(str(number) for number in range(35, 41)), values=range(
 LITS = scans(*(f"volume-{number}" for number in (3, 4, 5, 34, 52)))
 NODULES = scans(*(f"nodule-{number}" for number in range(6)))
 
-CASES: dict[str, tuple[Write | str, list[str]]] = {
-    "photographs": ("photographs", ["--image-size", "8", *TINY]),
+CASES: dict[str, tuple[Write | str, str]] = {
+    "photographs": ("photographs", f"{TINY} --image-size 8 --cache-gb 0"),
     "cifar10-tiny": (photographs, ANY_PHOTOGRAPHS),
     "cifar10-tiny-axes": (photographs, ANY_PHOTOGRAPHS),
     "tiny-imagenet-small": (photographs, ANY_PHOTOGRAPHS),
-    "imagenet-resnet18": (imagenet, ["--image-size", "32", "--width", "4"]),
-    "imagenet-resnet18-fast": (imagenet, ["--image-size", "32", "--width", "4", "--no-compile"]),
-    "coco-small": (coco, [*TINY, *SMALL_DETECTOR]),
-    "coco-p3d63": (coco, [*P3D, *SMALL_DETECTOR]),
+    "imagenet-resnet18": (imagenet, "--width 4 --image-size 32"),
+    "imagenet-resnet18-fast": (imagenet, "--width 4 --image-size 32 --no-compile"),
+    "coco-small": (coco, f"{TINY} {SMALL_DETECTOR}"),
+    "coco-p3d63": (coco, SMALL_P3D),
     "classify-few": (lidc, TINY),
-    "lidc-classify": (lidc, [*TINY, *"--size-voxels 18 18 18".split()]),
+    "lidc-classify": (lidc, f"{TINY} --size-voxels 18 18 18"),
     "segment-few": (NODULES, SMALL_PATCHES),
-    "hippocampus": ("ball_folder", [*SMALL_PATCHES, *"--class-names ball bead".split()]),
+    "hippocampus": ("ball_folder", f"{SMALL_PATCHES} --class-names ball bead"),
     "msd": ("ball_folder", SMALL_PATCHES),
-    "bcv": (BCV, [*SMALL_PATCHES, *"--window-steps 4 8 8".split()]),
+    "bcv": (BCV, f"{SMALL_PATCHES} --window-steps 4 8 8"),
     "lits-liver": (
         LITS,
-        [*SMALL_PATCHES, *"--window-steps 4 8 8 --val-cases *-34 --test-cases *-52".split()],
+        f"{SMALL_PATCHES} --window-steps 4 8 8 --val-cases *-34 --test-cases *-52",
     ),
     "lidc-segment": (NODULES, SMALL_PATCHES),
     "lidc-segment-full": (NODULES, SMALL_PATCHES),
-    "detect-few": ("lesion_folder", [*TINY, *SMALL_DETECTOR]),
-    "deeplesion-mp3d63": ("lesion_folder", [*P3D, *SMALL_DETECTOR]),
+    "detect-few": ("lesion_folder", f"{TINY} {SMALL_DETECTOR}"),
+    "deeplesion-mp3d63": ("lesion_folder", SMALL_P3D),
 }
+"""Of each recipe: what writes its data, or a fixture or name; options that make the run small."""
 
 
 def test_every_recipe_is_run() -> None:
@@ -143,7 +142,7 @@ def test_recipe_runs_to_its_end(
     command: Callable[..., int],
     request: pytest.FixtureRequest,
 ) -> None:
-    data, words = CASES[name]
+    data, options = CASES[name]
     place: Any
     if callable(data):
         place = data(tmp_path / "data")
@@ -151,7 +150,7 @@ def test_recipe_runs_to_its_end(
         place = data if data == name else request.getfixturevalue(data)
     verb = "pretrain" if name in PRETRAIN_RECIPES else "finetune"
     run = tmp_path / "run"
-    flags = ["--recipe", name, "--data", place, "--out", run, "--accumulate", 1, *FEW_STEPS]
-    assert command(verb, *flags, *words) == 0
+    words = ["--recipe", name, "--data", place, "--out", run]
+    assert command(verb, *words, *f"{FEW_STEPS} {options}".split()) == 0
     assert (run / "model.safetensors").is_file()
     assert command("inspect", run / "model.safetensors") == 0

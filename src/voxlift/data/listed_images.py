@@ -112,6 +112,7 @@ def _read_list(place: Path) -> dict[str, str]:
 
 def _read_devkit(folder: Path, names: Sequence[str]) -> dict[str, str]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     numbers = _lines(folder / GROUND_TRUTH)
     if len(numbers) != len(names):
@@ -126,7 +127,7 @@ def _read_devkit(folder: Path, names: Sequence[str]) -> dict[str, str]:
             for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)
         }
         return {name: of_number[number] for name, number in zip(names, numbers, strict=True)}
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, MatReadError) as error:
         raise DataError(
             f"{folder / SYNSETS} could not be read as the table of ImageNet's classes: {error!r}. "
             "Unpack the development kit anew, or write a val.txt."

@@ -109,12 +109,13 @@ def draw_change(
         rotation = _rotation_matrix(np.array([1.0, 0.0, 0.0]), angle)
     elif augmentation.rotation == "free":
         rotation = _rotation_matrix(direction, angle)
-    to_flip = [name for name, flip in zip(AXES, flips, strict=True) if flip < 0.5]
+    to_flip = {name for name, flip in zip(AXES, flips, strict=True) if flip < 0.5}
     if augmentation.flip_at_most_one:
-        choices = (*augmentation.flip_axes, None)
-        to_flip = [choices[int(flips[0] * len(choices))]]
+        # One place more than there are axes, for none of them.
+        place = int(flips[0] * (len(augmentation.flip_axes) + 1))
+        to_flip = set(augmentation.flip_axes[place : place + 1])
     flipped = [
-        mirror != (name in to_flip and name in augmentation.flip_axes)
+        mirror != (name in to_flip & set(augmentation.flip_axes))
         for name, mirror in zip(AXES, mirrored, strict=True)
     ]
     return VolumeChange(

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from voxlift.config import DetectConfig, MachineConfig, NetworkConfig
+from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig, NetworkConfig
 from voxlift.core.detection_settings import DetectorSettings
 from voxlift.data.box_augmentation import BoxAugmentation
-from voxlift.input_config import KeySliceConfig
 from voxlift.tasks.optimization import OptimizationConfig
 
 PAPER_SIZES = (448, 512, 576)

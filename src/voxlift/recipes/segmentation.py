@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from voxlift.config import NetworkConfig, SegmentConfig
+from voxlift.config import NetworkConfig, ScanConfig, SegmentConfig
 from voxlift.data.patch_augmentation import PatchAugmentation
-from voxlift.input_config import ScanConfig
 from voxlift.tasks.optimization import OptimizationConfig
 from voxlift.tasks.segmentation_loss import LossConfig
 

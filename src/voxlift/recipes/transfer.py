@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from voxlift.config import FinetuneConfig, NetworkConfig
+from voxlift.config import FinetuneConfig, NetworkConfig, VolumeConfig
 from voxlift.data.classification_batches import VolumeAugmentation
-from voxlift.input_config import VolumeConfig
 from voxlift.tasks.optimization import OptimizationConfig
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from voxlift.config import DetectConfig, MachineConfig
+from voxlift.config import DetectConfig, KeySliceConfig, MachineConfig
 from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import ConfigError, DataError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
@@ -16,7 +16,6 @@ from voxlift.data.detection_batches import detection_loader, detection_preproces
 from voxlift.data.detection_cases import DetectionCases
 from voxlift.data.detection_source import open_detection
 from voxlift.inference.detection_report import DetectionReport, judge_detector
-from voxlift.input_config import KeySliceConfig
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.nets.detector import Detector
 from voxlift.nets.factory import SCRATCH
