@@ -150,6 +150,8 @@ def test_what_the_user_says_stands() -> None:
     assert data.spacing_mm == (1.0, 1.0, 2.0)
     assert data.patch_voxels == (8, 9, 10)
     assert data.window(overlap=0.3).size_voxels == (8, 9, 10)
+    assert data.window(overlap=0.3).steps == (5, 6, 7)
+    assert data.window(overlap=0.3, steps=(1, 2, 3)).steps == (1, 2, 3)
 
 
 def test_geometry_is_proposed_or_taken() -> None:

@@ -100,8 +100,8 @@ def bcv() -> SegmentConfig:
 
     Source: arXiv 2201.01426, section on BCV, and its public configuration; what differs is in the
     reference of the recipes. The split is that of UNETR (arXiv 2103.10504).
-    Cost: for the paper's network (width 64) days on a GPU of 24 GB. The data cannot be passed on,
-    so the authors of Voxlift have not run it.
+    Cost: for the paper's network (width 64) a GPU, not measured: the data cannot be passed on, so
+    the authors of Voxlift have not run it.
     Command: `voxlift finetune --recipe bcv --data FOLDER --weights FILE`.
     """
     return SegmentConfig(
@@ -169,8 +169,7 @@ def lits_liver() -> SegmentConfig:
 
     Source: arXiv 2201.01426, section on LiTS, and its public configuration and lists of cases; what
     differs is in the reference of the recipes.
-    Cost: for the paper's network (width 64) a GPU of 24 GB, about a day; not run by the authors of
-    Voxlift.
+    Cost: for the paper's network (width 64) a GPU, not measured: not run by the authors of Voxlift.
     Command: `voxlift finetune --recipe lits-liver --data FOLDER --weights FILE`.
     """
     return SegmentConfig(
@@ -252,8 +251,7 @@ def lidc_segment_full() -> SegmentConfig:
 
     Source: arXiv 2201.01426, section on LIDC segmentation, and its public configuration; what
     differs is in the reference of the recipes.
-    Cost: for the paper's network (width 64) about a day on a GPU of 24 GB; not run by the authors
-    of Voxlift.
+    Cost: for the paper's network (width 64) a GPU, not measured: not run by the authors of Voxlift.
     Command: `voxlift finetune --recipe lidc-segment-full --data FOLDER --weights FILE`.
     """
     return SegmentConfig(
