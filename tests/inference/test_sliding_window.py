@@ -155,6 +155,7 @@ def test_steps_follow_from_the_overlap_or_are_given() -> None:
     assert WindowSettings(size_voxels=(8, 10, 1), overlap=0.25).steps == (6, 7, 1)
     papers = WindowSettings(size_voxels=(32, 256, 256), overlap=0.0, step_voxels=(12, 128, 128))
     assert papers.steps == (12, 128, 128)
+    assert WindowSettings(size_voxels=(8, 10, 1), step_voxels=(12, 5, 2)).steps == (8, 5, 1)
     # In the paper's code a window starts at each step, and a last one at the end.
     for size in ((148, 512, 512), (150, 384, 500)):
         paper = [

@@ -202,13 +202,25 @@ def test_loaders_give_patches_and_whole_cases() -> None:
     [
         {},
         {"decoder": "fcn", "network": {"geometry": "nodule"}},
+        {"decoder": "cspr-fcn", "network": {"geometry": "nodule"}},
+        {"decoder": "cspr-unet", "network": {"norm": "group"}},
         {"deep_supervision": True},
         {"norm_mode": "group"},
         {"norm_mode": "frozen"},
         {"network": {"backbone": "resnet50", "geometry": "thumbnail"}},
         {"network": {"norm": "group"}},
     ],
-    ids=["unet", "fcn", "deep", "grouped", "frozen", "bottleneck", "group"],
+    ids=[
+        "unet",
+        "fcn",
+        "cspr-fcn",
+        "cspr-unet",
+        "deep",
+        "grouped",
+        "frozen",
+        "bottleneck",
+        "group",
+    ],
 )
 def test_a_saved_segmenter_gives_the_same_logits(tmp_path: Path, changes: dict[str, Any]) -> None:
     network: dict[str, Any] = {
@@ -239,6 +251,7 @@ def test_a_saved_segmenter_gives_the_same_logits(tmp_path: Path, changes: dict[s
     assert settings.labels == data.cases.labels
     assert settings.channel_names == ("channel 0", "channel 1")
     assert settings.window_voxels == (8, 8, 8)
+    assert settings.window_steps is None
     assert settings.mirror_axes == (0, 1, 2)
     assert (settings.seed, settings.fractions) == (2, (0.5, 0.25, 0.25))
     assert loaded.class_names == ("background", "ball", "bead")

@@ -47,7 +47,8 @@ class WindowSettings(BaseModel):
     Args:
         size_voxels: Size of a window, that of the patches in training.
         overlap: Share of a window's edge that it shares with the next one, at least.
-        step_voxels: Voxels from a window to the next, at most, in place of `overlap`.
+        step_voxels: Voxels from a window to the next, at most, in place of `overlap`; no voxel is
+            left out where a window is shorter than that.
         batch_size: Windows that the network sees at once.
         mirror_axes: Axes (0 depth, 1 height, 2 width) along which each window is mirrored as well;
             the answers of all combinations are averaged, so n axes take 2^n times as long.
@@ -74,10 +75,9 @@ class WindowSettings(BaseModel):
 
     @property
     def steps(self) -> Triple:
-        """Voxels from a window to the next along each axis, at most."""
-        if self.step_voxels is not None:
-            return self.step_voxels
-        depth, height, width = (max(int(edge * (1 - self.overlap)), 1) for edge in self.size_voxels)
+        """Voxels from a window to the next along each axis, at most; never more than a window."""
+        by_overlap = [max(int(edge * (1 - self.overlap)), 1) for edge in self.size_voxels]
+        depth, height, width = map(min, self.step_voxels or by_overlap, self.size_voxels)
         return depth, height, width
 
 

@@ -58,6 +58,6 @@ class CsprFCN(nn.Module):
         maps = self.backbone(volume)
         stem, middle, out = (maps[i] for i in self.chosen)
         for fusion, skip in zip(self.fusions, (middle, stem), strict=True):
-            enlarged = functional.interpolate(out, skip.shape[2:], mode="nearest-exact")
+            enlarged = functional.interpolate(out, skip.shape[2:], mode="nearest")
             out = fusion(torch.cat([skip, enlarged], dim=1))
         return resize_to(self.head(out), volume.shape[2:])
