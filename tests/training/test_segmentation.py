@@ -241,7 +241,8 @@ def test_a_saved_segmenter_gives_the_same_logits(tmp_path: Path, changes: dict[s
     save(model, data, config, {"val/dice": 0.5})
     loaded = load_model(tmp_path)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.networks[0](volume), expected)
+        # Kernels that are laid out otherwise are added up in another order.
+        torch.testing.assert_close(loaded.networks[0](volume), expected, rtol=1e-4, atol=5e-5)
     header = read_header(RunFolder(tmp_path).model)
     assert header.geometry == named_geometry(network["geometry"])
     assert header.preprocessing == data.preprocessing
