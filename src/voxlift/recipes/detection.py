@@ -18,7 +18,7 @@ def coco_p3d63() -> DetectConfig:
     """Pre-train MP3D-63 on COCO's boxes by the paper's recipe: images lifted to three slices.
 
     Differs from the paper: the schedule, the sizes and the rest of its lesion detector, for those
-    of its pre-training are not told.
+    of its pre-training are not published.
 
     Source: arXiv 2012.08770, section 2.3.
     Cost: days on a GPU. Not yet run to its end by the authors.
@@ -94,9 +94,9 @@ def deeplesion_mp3d63() -> DetectConfig:
         slices=KeySliceConfig(
             num_slices=9, slice_interval_mm=2.5, image_size=512, mean_std=PAPER_MEAN_STD
         ),
-        # Differs from the paper: anchors across the border are learnt from too, features are
-        # sampled at four points of a cell instead of as many as it has pixels, and boxes of a score
-        # below 0.05 are left out.
+        # Differs from the paper: anchors across the border are used in training too, features are
+        # sampled at four points of a cell instead of as many as it has pixels, and boxes with a
+        # score below 0.05 are left out.
         detector=PAPER_DETECTOR,
         augmentation=BoxAugmentation(image_sizes=PAPER_SIZES, flip_x=0.5, flip_slices=0.5),
         optimization=_paper_optimization(),

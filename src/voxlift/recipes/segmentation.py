@@ -96,7 +96,7 @@ def bcv() -> SegmentConfig:
     the 30 cases 1 to 10 and 21 to 40, the last six are test cases; nothing is chosen by them.
 
     As in the paper, patches are flipped along the width, although left and right are classes: the
-    network has to tell sides by what else it sees. `--flip-axes depth` leaves this out.
+    network must infer the side from context. `--flip-axes depth` leaves this out.
 
     Source: arXiv 2201.01426, section on BCV, and its public configuration; what differs is in the
     reference of the recipes. The split is that of UNETR (arXiv 2103.10504).
@@ -207,7 +207,7 @@ def lits_liver() -> SegmentConfig:
 
 
 def lidc_segment() -> SegmentConfig:
-    """Segment lung nodules in CT (LIDC-IDRI) with few means: a small relative of the paper's.
+    """Segment lung nodules in CT (LIDC-IDRI) on a laptop: a small relative of the paper's recipe.
 
     No stride in the stem, no pooling, an FCN head over the stem and the stages 2 and 4,
     cross-entropy + 0.3 Dice, Adam of rate 1e-3. `lidc-segment-full` is the paper's own.
@@ -219,7 +219,7 @@ def lidc_segment() -> SegmentConfig:
     """
     # Differs from the paper: a bundled start, crops of 16x32x32, 800 steps of batch 4, a cosine
     # behind a warm-up, changes of size, angle and intensity, and the head `fcn`, all to run on two
-    # CPU cores and to learn from few cases. So it was measured.
+    # CPU cores and to train on few cases. The published measurement is of this recipe.
     return SegmentConfig(
         recipe="lidc-segment",
         data="FOLDER",
@@ -269,7 +269,7 @@ def lidc_segment_full() -> SegmentConfig:
         # its size off the centre, not by 5 voxels.
         foreground_share=1.0,
         network=NetworkConfig(geometry="nodule"),
-        # Differs from the paper: its arrays are 8-bit already; of what window is not told.
+        # Differs from the paper: its arrays are 8-bit already, by a window that is not published.
         scan=ScanConfig(
             spacing_mm=(1.0, 1.0, 1.0),
             patch_voxels=(48, 48, 48),
@@ -282,9 +282,9 @@ def lidc_segment_full() -> SegmentConfig:
         augmentation=PatchAugmentation(
             flip_axes=("depth", "height", "width"), deform_chance=0.0, intensity_chance=0.0
         ),
-        # Differs from the paper: its code passes over the weights that are configured (1 and 0.3),
-        # so that they are 1 and 0.5, and takes the softmax of the cross-entropy along the width
-        # instead of over the classes, a defect.
+        # Differs from the paper: its code ignores the configured weights (1 and 0.3), so that they
+        # are 1 and 0.5, and takes the log-softmax of the cross-entropy along the width instead of
+        # over the classes; both are defects.
         loss_function=LossConfig(dice_weight=0.3, ce_weight=1.0, dice_background=True),
         optimization=OptimizationConfig(
             optimizer="adam", lr=1e-3, weight_decay=1e-4, schedule="poly"
