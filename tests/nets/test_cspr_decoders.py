@@ -65,6 +65,10 @@ def test_the_fcn_has_the_papers_number_of_parameters() -> None:
     assert parameters(model) == fusions + head
 
 
+def test_the_head_of_the_unet_has_16_channels_at_any_width() -> None:
+    assert [make(CsprUNet, width=width).head[3].weight.shape[1] for width in (4, 64)] == [16, 16]  # type: ignore[index]
+
+
 def test_shapes_of_the_papers_layers() -> None:
     unet = make(CsprUNet, name="resnet18", width=64)
     shapes = {name: tuple(p.shape) for name, p in unet.named_parameters() if p.ndim == 5}

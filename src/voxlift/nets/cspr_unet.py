@@ -8,6 +8,7 @@ from voxlift.core.errors import ConfigError
 from voxlift.nets.decoder import conv_norm_relu, output_convolution, resize_to
 from voxlift.nets.layers import initialize
 
+HEAD_CHANNELS = 16
 DROPOUT = 0.1
 
 
@@ -16,8 +17,7 @@ class CsprUNet(nn.Module):
 
     It differs from `UNet` in three ways: a 1^3 convolution with norm and ReLU brings an upsampled
     map to the channels of the map beside it; a level keeps the channels of that map; and the head
-    is of two 3^3 convolutions to a quarter of the stem's channels, dropout of whole channels, and
-    the logits.
+    is of two 3^3 convolutions to 16 channels, dropout of whole channels, and the logits.
 
     Args:
         backbone: Any backbone; of ResNets the geometry `unet` keeps the first map at full
@@ -51,12 +51,11 @@ class CsprUNet(nn.Module):
             nn.Sequential(conv_norm_relu(norm, 2 * skip, skip), conv_norm_relu(norm, skip, skip))
             for skip in maps[:-1]
         )
-        width = max(1, maps[0] // 4)
         self.head = nn.Sequential(
-            conv_norm_relu(norm, maps[0], width),
-            conv_norm_relu(norm, width, width),
+            conv_norm_relu(norm, maps[0], HEAD_CHANNELS),
+            conv_norm_relu(norm, HEAD_CHANNELS, HEAD_CHANNELS),
             nn.Dropout3d(DROPOUT),
-            output_convolution(width, num_classes),
+            output_convolution(HEAD_CHANNELS, num_classes),
         )
         initialize(self.reductions)
         initialize(self.levels)
