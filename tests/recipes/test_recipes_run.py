@@ -76,8 +76,10 @@ def lidc(folder: Path) -> Path:
     return folder
 
 
-def scans(*names: str, values: Sequence[int] = (1,)) -> Write:
-    """CT scans beside their masks, in which the values lie one behind the other."""
+def scans(
+    *names: str, values: Sequence[int] = (1,), places: tuple[str, str] = ("images/", "labels/")
+) -> Write:
+    """CT scans and their masks, in which the values lie one behind the other."""
 
     def write(folder: Path) -> Path:
         mask = np.zeros((12, 20, 20), np.uint8)
@@ -87,8 +89,8 @@ def scans(*names: str, values: Sequence[int] = (1,)) -> Write:
             noise = np.random.default_rng(seed).normal(0, 20, mask.shape)
             image = (np.where(mask, 10 * mask.astype(int), -600) + noise).astype(np.int16)
             spacing_mm = (2.0, 0.7 + 0.1 * (seed % 2), 0.7)
-            for kind, array in (("images", image), ("labels", mask)):
-                write_volume(folder / kind / f"{name}.nii.gz", Volume(array, spacing_mm=spacing_mm))
+            for start, array in zip(places, (image, mask), strict=True):
+                write_volume(folder / f"{start}{name}.nii", Volume(array, spacing_mm=spacing_mm))
         return folder
 
     return write
@@ -101,7 +103,7 @@ def draw(path: Path, *, seed: int, size: int = 20) -> None:
 
 
 BCV = scans("1", "21", *(str(number) for number in range(35, 41)), values=range(1, 14))
-LITS = scans(*(f"volume-{number}" for number in (3, 4, 5, 34, 52)))
+LITS = scans("3", "4", "5", "34", "52", values=(1, 2), places=("volume-", "segmentation-"))
 NODULES = scans(*(f"nodule-{number}" for number in range(6)))
 
 CASES: dict[str, tuple[Write | str, str]] = {
@@ -124,7 +126,7 @@ CASES: dict[str, tuple[Write | str, str]] = {
         f"{SMALL_PATCHES} --window-steps 4 8 8 --val-cases *-34 --test-cases *-52",
     ),
     "lidc-segment": (NODULES, SMALL_PATCHES),
-    "lidc-segment-full": (NODULES, SMALL_PATCHES),
+    "lidc-segment-full": (lidc, SMALL_PATCHES),
     "detect-few": ("lesion_folder", f"{TINY} {SMALL_DETECTOR}"),
     "deeplesion-mp3d63": ("lesion_folder", SMALL_P3D),
 }

@@ -247,7 +247,8 @@ def lidc_segment_full() -> SegmentConfig:
 
     Crops of 48^3 voxels of 1 mm, no stride in the stem, no pooling, the paper's head over the stem
     and the stages 2 and 4, cross-entropy + 0.3 Dice, Adam of rate 1e-3 with polynomial decay,
-    13,387 steps of batch 32 (200 passes over 2,142 nodules).
+    13,387 steps of batch 32 (200 passes over 2,142 nodules). The data are the 8-bit cubes of the
+    LIDC layout; for CT in Hounsfield units add `--window -1000 400 --unit HU`.
 
     Source: arXiv 2201.01426, section on LIDC segmentation, and its public configuration; what
     differs is in the reference of the recipes.
@@ -269,13 +270,12 @@ def lidc_segment_full() -> SegmentConfig:
         # its size off the centre, not by 5 voxels.
         foreground_share=1.0,
         network=NetworkConfig(geometry="nodule"),
-        # Differs from the paper: its arrays are 8-bit already, by a window that is not published.
         scan=ScanConfig(
             spacing_mm=(1.0, 1.0, 1.0),
             patch_voxels=(48, 48, 48),
-            window=(-1000.0, 400.0),
+            window=(0.0, 255.0),
             mean_std=PHOTOGRAPHS_OF_IMAGENET,
-            unit="HU",
+            unit="0-255",
         ),
         # Differs from the paper: its code turns the mask by quarter turns and not the image, and
         # flips the width twice instead of width and height; both are defects.
