@@ -6,18 +6,21 @@ what `config.yaml` in the run folder holds, so that any run can be run again.
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from voxlift.core.architecture import SliceTransform
-from voxlift.core.detection_settings import DetectorSettings, Matching, Noisy, NumSlices
-from voxlift.core.preprocessing import window_bounds
+from voxlift.core.detection_settings import DetectorSettings, Matching, Noisy
+from voxlift.core.segmentation_settings import Decoder
 from voxlift.core.types import PublishedSplit
 from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.data.classification_batches import VolumeAugmentation
 from voxlift.data.image_augmentation import ImageAugmentation
 from voxlift.data.patch_augmentation import PatchAugmentation
+from voxlift.input_config import KeySliceConfig as KeySliceConfig
+from voxlift.input_config import ScanConfig as ScanConfig
+from voxlift.input_config import VolumeConfig as VolumeConfig
 from voxlift.nets.group_transform import SliceStart
 from voxlift.nets.norm import NormMode
 from voxlift.tasks.optimization import OptimizationConfig
@@ -117,14 +120,17 @@ class PretrainConfig(RunConfig):
 
     Args:
         task: What is learnt.
-        data: A folder with one folder of JPEG, PNG or WebP images for each class, a torchvision
-            data set by name (cifar10, cifar100, ...), or `photographs` (ten embedded ones).
+        data: A folder with one folder of JPEG, PNG or WebP images for each class, or with `train/`
+            and `val/` (in ImageNet's form too), a torchvision data set by name (cifar10, cifar100,
+            ...), or `photographs` (ten embedded ones).
         download: Download a torchvision data set that is not there yet.
         val_fraction: Share of the images held out where the data has no split of its own.
         image_size: Edge in pixels that the network is fed.
         progressive_sizes: Smaller edges for the first epochs: (share of the epochs, pixels) each.
         slice_shuffle: Put the three slices of each training image in random order.
         axis_shuffle: Lay each training batch out in one of the six axis orders.
+        val_center_fraction: Share of the shorter side that validation keeps, about the centre;
+            0.875 is a crop of 224 pixels out of 256.
         augmentation: Random crops and flips.
     """
 
@@ -136,6 +142,7 @@ class PretrainConfig(RunConfig):
     progressive_sizes: tuple[tuple[float, int], ...] = ()
     slice_shuffle: bool = True
     axis_shuffle: bool = False
+    val_center_fraction: float = Field(default=1.0, gt=0, le=1)
     augmentation: ImageAugmentation = ImageAugmentation()
 
     def size_at(self, epoch: int) -> int:
@@ -144,27 +151,6 @@ class PretrainConfig(RunConfig):
             if epoch < share * self.epochs:
                 return size
         return self.image_size
-
-
-class VolumeConfig(BaseModel):
-    """What is done to a volume before the network sees it; None proposes it from the data.
-
-    Args:
-        size_voxels: Depth, height and width that each volume is cropped or padded to.
-        spacing_mm: Depth, height and width of a voxel in mm that volumes are resampled to; None
-            keeps the spacing as stored.
-        window: Lowest and highest intensity kept, in the unit of the data (HU for CT).
-        unit: What the numbers are: HU, 0-255 (8-bit), or raw (MR and the like).
-        orientation: `canonical` turns volumes to one patient orientation, `stored` leaves the axes.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size_voxels: tuple[int, int, int] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    window: tuple[float, float] | None = None
-    unit: Literal["HU", "raw", "0-255"] | None = None
-    orientation: Literal["canonical", "stored"] = "canonical"
 
 
 class FinetuneConfig(RunConfig):
@@ -209,53 +195,6 @@ class FinetuneConfig(RunConfig):
     augmentation: VolumeAugmentation = VolumeAugmentation()
 
 
-class ScanConfig(BaseModel):
-    """What is done to a scan before the network sees it; None proposes it from the data.
-
-    Args:
-        spacing_mm: Depth, height and width of a voxel in mm that scans are resampled to, but for
-            those within 2 % of it; None takes the median of the training scans.
-        window: Lowest and highest intensity kept, in the unit of the data (HU for CT).
-        window_width_centre: The same as radiologists write it: width and centre, such as 450 25.
-        intensity: `window` clips to a window, `percentiles` (0.5 and 99.5) to each scan's own,
-            `zscore` takes each scan's mean and deviation, `none` takes the numbers as they are.
-        unit: What the numbers are: HU, 0-255 (8-bit), or raw (MR and the like).
-        orientation: `canonical` turns scans to one patient orientation, `stored` leaves the axes.
-        patch_voxels: Depth, height and width of the training patches and of the window at
-            prediction.
-        max_patch_voxels: Most voxels that a proposed patch may have.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spacing_mm: tuple[float, float, float] | None = None
-    window: tuple[float, float] | None = None
-    window_width_centre: tuple[float, float] | None = None
-    intensity: Literal["window", "percentiles", "zscore", "none"] | None = None
-    unit: Literal["HU", "raw", "0-255"] | None = None
-    orientation: Literal["canonical", "stored"] = "canonical"
-    patch_voxels: tuple[int, int, int] | None = None
-    max_patch_voxels: int = Field(default=96**3, ge=1)
-
-    @model_validator(mode="after")
-    def _one_window(self) -> Self:
-        if self.window and self.window_width_centre:
-            raise ValueError("window and window_width_centre say the same; give one of them.")
-        bounds = self.bounds
-        if bounds and self.intensity not in (None, "window"):
-            raise ValueError(f"a window goes with intensity window, not {self.intensity}.")
-        if bounds and not bounds[0] < bounds[1]:
-            raise ValueError(f"the window is {bounds}, but low has to be below high.")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """Lowest and highest intensity kept, however they were given."""
-        if self.window_width_centre is not None:
-            return window_bounds(*self.window_width_centre)
-        return self.window
-
-
 class SegmentConfig(RunConfig):
     """Fine-tune a backbone to segment volumes.
 
@@ -276,7 +215,8 @@ class SegmentConfig(RunConfig):
         regions: Overlapping regions to find instead of the classes, the larger ones first, each as
             NAME=VALUE+VALUE+..., such as whole=1+2+3 core=2+3.
         decoder: `unet` climbs over all feature maps; `fcn` takes the stem and the stages 2 and 4,
-            for small structures.
+            for small structures; `cspr-unet` and `cspr-fcn` are the paper's, the latter with more
+            channels.
         deep_supervision: Let the coarser levels of the U-Net answer too, in training.
         norm_mode: Batch norm in fine-tuning: `train`, `frozen` (running statistics of the start)
             or `group` (converted to group norm, for patches that differ much in batches of 1 to 4).
@@ -302,7 +242,7 @@ class SegmentConfig(RunConfig):
     ignore_value: int | None = None
     class_names: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    decoder: Literal["unet", "fcn"] = "unet"
+    decoder: Decoder = "unet"
     deep_supervision: bool = False
     norm_mode: NormMode = "train"
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -332,28 +272,6 @@ class SegmentConfig(RunConfig):
             name: values.split("+") for name, _, values in (r.partition("=") for r in self.regions)
         }
         return {name: tuple(map(int, values)) for name, values in named.items()} or None
-
-
-class KeySliceConfig(BaseModel):
-    """What is done to an image, or to the slices around a key slice, before the network sees it.
-
-    Args:
-        num_slices: Slices fed at once, 3 to 27, the key slice in the middle; None takes 9 of CT.
-            Photographs have 3, their colour channels.
-        slice_interval_mm: Distance of the slices; those between stored ones are interpolated.
-        image_size: Pixels of the shorter edge.
-        max_image_size: Most pixels of the longer edge.
-        window: Of CT, by name (lesions, lung, mediastinum, abdomen, liver, bone, brain) or by its
-            lowest and highest HU.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_slices: NumSlices | None = None
-    slice_interval_mm: float = Field(default=2.5, gt=0)
-    image_size: int = Field(default=512, ge=32)
-    max_image_size: int = Field(default=1333, ge=32)
-    window: tuple[float, float] | str = "lesions"
 
 
 class DetectConfig(RunConfig):

@@ -214,7 +214,7 @@ def _segment(
             loss=config.loss_function,
             labels=data.cases.labels,
             num_steps=num_steps,
-            window=data.window(overlap=config.val_overlap),
+            window=data.window(overlap=config.val_overlap, steps=config.scan.window_steps),
             layer_decay=config.layer_decay,
         )
         finished = train(
@@ -348,7 +348,9 @@ def _image_loader(
         images,
         batch_size=config.batch_size,
         size=config.image_size,
-        augmentation=config.augmentation if training else ImageAugmentation.for_evaluation(),
+        augmentation=config.augmentation
+        if training
+        else ImageAugmentation.for_evaluation(center_fraction=config.val_center_fraction),
         seed=config.seed,
         workers=config.machine.workers,
         shuffle=training,

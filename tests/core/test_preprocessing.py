@@ -40,7 +40,7 @@ def test_photographs_use_one_mean_and_std_for_all_slices() -> None:
         ({"intensity": "percentiles", "percentiles": (-1, 99)}, "from 0 to 100"),
         ({"std": 0}, "greater than 0"),
         ({"mean": math.nan}, "finite"),
-        ({"spacing_mm": (0, 1, 1)}, "greater than 0"),
+        ({"spacing_mm": (-1, 1, 1)}, "greater than or equal to 0"),
         ({"size_voxels": (0, 1, 1)}, "greater than 0"),
         ({"unit": "hu"}, "HU"),
         ({"colour": 1}, "Extra inputs"),

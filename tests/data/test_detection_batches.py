@@ -101,6 +101,18 @@ def test_images_boxes_and_places() -> None:
     assert first["volumes"][0][0, 0, 15, 23].item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("unit", ["HU", "0-255"])
+def test_mean_and_std_are_those_of_photographs_unless_given(unit: Unit) -> None:
+    scale = 255 if unit == "HU" else 1
+    usual, given = (
+        detection_preprocessing(unit, mean_std=mean_std) for mean_std in (None, (123.675, 58.395))
+    )
+    assert usual.mean * scale == pytest.approx(114.495)
+    assert usual.std * scale == pytest.approx(57.63)
+    assert given.mean * scale == pytest.approx(123.675)
+    assert given.std * scale == pytest.approx(58.395)
+
+
 def test_scales_lead_back_to_the_stored_image() -> None:
     settings = SETTINGS.model_copy(update={"image_size": 24, "max_image_size": 35})
     cases = make_cases()

@@ -123,6 +123,20 @@ def test_what_the_user_says_stands() -> None:
     assert proposed.orientation == "stored"
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1000, 400)])
+def test_mean_and_std_are_of_0_to_255(low: float, high: float) -> None:
+    """The paper subtracts 99.2565 from 8-bit values and divides by 77.3798."""
+    cases = cases_of(random_volumes(low, high))
+    proposed, _, _ = propose_preprocessing(
+        cases, everything(cases), window=(low, high), mean_std=(99.2565, 77.3798)
+    )
+    volume = cases.read_volume(0)
+    grey = (volume.array - low) / (high - low) * 255
+    assert proposed.size_voxels is not None
+    made = preprocess(volume, proposed.model_copy(update={"size_voxels": None}))
+    np.testing.assert_allclose(made[0], (grey - 99.2565) / 77.3798, atol=1e-5)
+
+
 def test_size_follows_a_new_spacing() -> None:
     cases = cases_of(random_volumes(0, 255, size=(6, 8, 8)), spacing_mm=(3.0, 1.0, 1.0))
     proposed, _, _ = propose_preprocessing(cases, everything(cases), spacing_mm=(1.0, 1.0, 2.0))

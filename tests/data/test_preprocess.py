@@ -76,6 +76,14 @@ def test_resamples_to_the_spacing() -> None:
     np.testing.assert_allclose(made[0, 1:-1, 0, 0], np.arange(0.25, 9, 0.5), atol=1e-6)
 
 
+def test_an_axis_of_0_mm_is_not_resampled() -> None:
+    volume = Volume(np.random.default_rng(0).normal(size=(6, 4, 5)), spacing_mm=(2.0, 0.7, 0.9))
+    made = preprocess(volume, Preprocessing(spacing_mm=(1.0, 0.0, 0.0)))
+    assert made.shape == (1, 12, 4, 5)
+    stored = preprocess(volume, Preprocessing(spacing_mm=(0.0, 0.0, 0.0)))
+    np.testing.assert_array_equal(stored, preprocess(volume, Preprocessing()))
+
+
 def test_turns_to_the_canonical_orientation_unless_asked_not_to() -> None:
     # A file whose depth axis runs from head to foot.
     volume = Volume(CT, direction=np.diag([1.0, 1.0, -1.0]))

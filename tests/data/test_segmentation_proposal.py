@@ -80,6 +80,33 @@ def test_a_wish_for_a_spacing_stands() -> None:
     assert found.patch_voxels == (24, 16, 16)
 
 
+def test_an_axis_of_0_stays_as_each_scan_has_it() -> None:
+    fine, coarse = (
+        volume((12, 16, 20), (2.0, 0.5, 0.5)),
+        volume((6, 16, 20), (4.0, 1.0, 1.0), seed=1),
+    )
+    found = proposed(make(fine, coarse), spacing_mm=(1.0, 0.0, 0.0))
+    assert found.preprocessing.spacing_mm == (1.0, 0.0, 0.0)
+    # Medians stand for what is not the same in all scans.
+    assert found.spacing_mm == (1.0, 0.75, 0.75)
+    assert found.patch_voxels == (24, 16, 24)
+    for scan in (fine, coarse):
+        on_grid = to_network_grid(scan, found.preprocessing)
+        assert on_grid.spacing_mm == (1.0, *scan.spacing_mm[1:])
+        assert on_grid.size_voxels == (24, 16, 20)
+    assert "resampled to 1 x stored x stored mm" in found.reason
+    # Turned, its axes are those of the patient.
+    sagittal = volume((20, 12, 16), (0.5, 2.0, 0.5), direction=SAGITTAL)
+    assert to_network_grid(sagittal, found.preprocessing).spacing_mm == (1.0, 0.5, 0.5)
+    assert proposed(make(fine), spacing_mm=(0.0, 0.0, 0.0)).spacing_mm == (2.0, 0.5, 0.5)
+
+
+def test_mean_and_std_are_of_0_to_255() -> None:
+    found = proposed(make(volume(low=-1000)), window=(-200.0, 250.0), mean_std=(123.675, 58.395))
+    assert found.preprocessing.mean == pytest.approx(0.485)
+    assert found.preprocessing.std == pytest.approx(0.229)
+
+
 def test_scans_that_are_only_turned_agree() -> None:
     axial = volume((12, 16, 24), (3.0, 1.0, 2.0))
     # Its depth is the patient's width, and so on.

@@ -49,6 +49,18 @@ def test_flips_happen_on_the_named_axes_half_the_time() -> None:
     np.testing.assert_array_equal(changed, CUBE[:, ::-1, :, ::-1])
 
 
+def test_one_axis_or_none_is_flipped_each_as_often() -> None:
+    """The paper's: a number from -1 to 2, of which -1 flips nothing."""
+    augmentation = VolumeAugmentation(flip_axes=("depth", "height", "width"), flip_at_most_one=True)
+    flips = np.array([draw(augmentation, seed).flipped for seed in range(800)])
+    assert flips.sum(1).max() == 1
+    shares = [*flips.mean(0), (flips.sum(1) == 0).mean()]
+    np.testing.assert_allclose(shares, 1 / 4, atol=0.05)
+    two = VolumeAugmentation(flip_axes=("height", "width"), flip_at_most_one=True)
+    flips = np.array([draw(two, seed).flipped for seed in range(800)])
+    np.testing.assert_allclose(flips.mean(0), (0, 1 / 3, 1 / 3), atol=0.05)
+
+
 def test_quarter_turns_are_the_24_rotations_of_a_cube() -> None:
     marked = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
     augmentation = VolumeAugmentation(rotation="quarter-turns")

@@ -159,10 +159,13 @@ def test_norms_of_every_kind(norm: str, tmp_path: Path, assert_agrees: AssertAgr
     assert_agrees(tmp_path / "norm.onnx", network, torch.randn(2, 1, 16, 16, 16))
 
 
-def test_a_segmenter_is_exported_for_its_window(tmp_path: Path, header_in: HeaderIn) -> None:
+@pytest.mark.parametrize("decoder", ["fcn", "cspr-fcn", "cspr-unet"])
+def test_a_segmenter_is_exported_for_its_window(
+    decoder: Decoder, tmp_path: Path, header_in: HeaderIn
+) -> None:
     labels = LabelScheme(names=("background", "liver"), values=(0, 1))
     settings = SegmentationSettings(
-        labels=labels, channel_names=("CT",), window_voxels=(16, 16, 24), decoder="fcn"
+        labels=labels, channel_names=("CT",), window_voxels=(16, 16, 24), decoder=decoder
     )
     head = HeadDescription(
         task="segment",
@@ -171,7 +174,7 @@ def test_a_segmenter_is_exported_for_its_window(tmp_path: Path, header_in: Heade
         settings=settings.model_dump(mode="json"),
     )
     saved = save_weights(
-        segmenter("fcn"), tmp_path / "s.safetensors", preprocessing=Preprocessing(), head=head
+        segmenter(decoder), tmp_path / "s.safetensors", preprocessing=Preprocessing(), head=head
     )
     report = export_model(saved, tmp_path / "s.onnx")
     assert report.outputs == {"logits": ("batch", 2, 16, 16, 24)}

@@ -18,7 +18,7 @@ from voxlift.data.preprocess import PreprocessingWarning
 from voxlift.data.resample import resample, resample_like
 from voxlift.data.volume import Volume
 from voxlift.inference.saved_model import SavedModel
-from voxlift.inference.segmentation import SegmentOptions, segment
+from voxlift.inference.segmentation import SegmentOptions, segment, window_settings
 
 MakeSegmenter = Callable[..., SavedModel]
 IDENTITY = np.eye(3)
@@ -270,6 +270,30 @@ def test_mirroring_follows_the_training(make_segmenter: MakeSegmenter) -> None:
     assert len(seen) == 4
     with pytest.raises(ConfigError, match=r"without flipping.*--mirror"):
         segment(make_segmenter(), [volume], options=options)
+
+
+def test_windows_step_as_in_the_run_unless_an_overlap_is_asked_for(
+    make_segmenter: MakeSegmenter,
+) -> None:
+    model = make_segmenter(window_voxels=(4, 6, 8), window_steps=(3, 2, 8))
+    assert window_settings(model, SegmentOptions()).steps == (3, 2, 8)
+    assert window_settings(model, SegmentOptions(overlap=0.25)).steps == (3, 4, 6)
+    plain = make_segmenter(window_voxels=(4, 6, 8))
+    assert window_settings(plain, SegmentOptions()).steps == (2, 3, 4)
+    windows: list[int] = []
+    segment(model, [scan(intensities(10, 6, 9))], on_window=lambda _, total: windows.append(total))
+    assert windows == [3 * 1 * 2] * 6
+
+
+def test_a_mask_made_in_the_scans_own_pixels_lies_on_its_grid(
+    make_segmenter: MakeSegmenter,
+) -> None:
+    """Only the slices are resampled, as the paper does for the liver."""
+    contract = Preprocessing(spacing_mm=(1.0, 0.0, 0.0))
+    volume = scan(np.repeat(intensities(1, 6, 7), 5, axis=0))
+    found = segment(make_segmenter(preprocessing=contract), [volume])
+    np.testing.assert_array_equal(found.mask.array, volume.array.round())
+    assert_same_grid(found.mask, volume)
 
 
 def test_a_classifier_is_refused(make_model: Callable[..., SavedModel]) -> None:

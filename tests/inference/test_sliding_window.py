@@ -140,15 +140,29 @@ def test_the_weights_are_a_gaussian_of_an_eighth_of_the_window() -> None:
 
 
 def test_windows_are_as_few_as_overlap_enough() -> None:
-    assert window_starts(16, 8, 0.5) == [0, 4, 8]
-    assert window_starts(17, 8, 0.5) == [0, 3, 6, 9]
-    assert window_starts(8, 8, 0.5) == [0]
-    assert window_starts(3, 8, 0.5) == [0]
-    assert window_starts(100, 8, 0.0)[-2:] == [84, 92]
-    # A window of one voxel cannot overlap, but still moves on.
-    assert window_starts(3, 1, 0.9) == [0, 1, 2]
+    assert window_starts(16, 8, 4) == [0, 4, 8]
+    assert window_starts(17, 8, 4) == [0, 3, 6, 9]
+    assert window_starts(8, 8, 4) == [0]
+    assert window_starts(3, 8, 4) == [0]
+    assert window_starts(100, 8, 8)[-2:] == [84, 92]
     settings = WindowSettings(size_voxels=(8, 8, 8))
     assert count_windows((17, 8, 16), settings) == 4 * 1 * 3
+
+
+def test_steps_follow_from_the_overlap_or_are_given() -> None:
+    # A window of one voxel cannot overlap, but still moves on.
+    assert WindowSettings(size_voxels=(8, 10, 1), overlap=0.9).steps == (1, 1, 1)
+    assert WindowSettings(size_voxels=(8, 10, 1), overlap=0.25).steps == (6, 7, 1)
+    papers = WindowSettings(size_voxels=(32, 256, 256), overlap=0.0, step_voxels=(12, 128, 128))
+    assert papers.steps == (12, 128, 128)
+    assert WindowSettings(size_voxels=(8, 10, 1), step_voxels=(12, 5, 2)).steps == (8, 5, 1)
+    # In the paper's code a window starts at each step, and a last one at the end.
+    for size in ((148, 512, 512), (150, 384, 500)):
+        paper = [
+            max(length - edge + step - 1, 0) // step + 1
+            for length, edge, step in zip(size, papers.size_voxels, papers.steps, strict=True)
+        ]
+        assert count_windows(size, papers) == np.prod(paper)
 
 
 def test_a_small_image_is_padded_with_the_lowest_value_and_cropped_again() -> None:

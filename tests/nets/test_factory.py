@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,10 +9,16 @@ from voxlift.core.architecture import Architecture
 from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.core.geometry import Geometry, named_geometry
+from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.detector import Detector
-from voxlift.nets.factory import TASKS, create_backbone, create_model, list_backbones
-from voxlift.nets.fcn import FCN
+from voxlift.nets.factory import (
+    DECODERS,
+    TASKS,
+    create_backbone,
+    create_model,
+    list_backbones,
+)
 from voxlift.nets.p3d import P3DS
 from voxlift.nets.resnet import RESNETS, ResNet
 from voxlift.nets.unet import UNet
@@ -168,7 +174,10 @@ def test_create_model_puts_a_decoder_on_any_backbone() -> None:
     model = create_model("segment", backbone=backbone, num_classes=3, deep_supervision=True)
     assert isinstance(model, UNet)
     assert model.deep_supervision
-    assert isinstance(create_model("segment", backbone=backbone, num_classes=3, decoder="fcn"), FCN)
+    for name, decoder in DECODERS.items():
+        made = create_model("segment", backbone=backbone, num_classes=3, decoder=name)  # type: ignore[arg-type]
+        assert type(made) is decoder
+    assert {"unet", *DECODERS} == set(get_args(Decoder))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +189,7 @@ def test_create_model_puts_a_decoder_on_any_backbone() -> None:
         ("segment", {"detector": DetectorSettings()}, "detector is an option of the task 'detect'"),
         ("segment", {"decoder": "fpn"}, "'fpn'; known are unet, fcn"),
         ("segment", {"decoder": "fcn", "deep_supervision": True}, "needs the decoder 'unet'"),
+        ("segment", {"decoder": "cspr-unet", "deep_supervision": True}, "'cspr-unet' has one"),
         ("segment", {"num_classes": 0}, "at least one output"),
     ],
 )

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from voxlift.core.detection_settings import DetectorSettings
 from voxlift.nets.detection_head import HeadSettings, Target
@@ -127,3 +128,41 @@ def test_the_number_of_samples_and_the_thresholds_are_those_asked_for() -> None:
     head = TwoStageHead(settings(box_samples=9, score_threshold=0.3, max_boxes=7)).roi_heads
     assert head.fg_bg_sampler.batch_size_per_image == 9
     assert (head.score_thresh, head.nms_thresh, head.detections_per_img) == (0.3, 0.5, 7)
+
+
+def test_the_loss_of_boxes_is_quadratic_below_beta() -> None:
+    """Of torchvision's beta, 1/9, the loss is torchvision's; of the paper's, 1, it is by hand."""
+    proposals = [torch.tensor([LESION, [12.0, 12, 30, 26], [40.0, 40, 60, 60]])]
+    targets = [{"boxes": torch.tensor([LESION]), "labels": torch.tensor([1])}]
+    found = {}
+    for beta in (1 / 9, 1.0):
+        torch.manual_seed(0)
+        heads = TwoStageHead(settings(box_beta=beta)).train().roi_heads
+        seen: list[Tensor] = []
+        heads.box_predictor.register_forward_hook(lambda *call, seen=seen: seen.extend(call[2]))
+        levels = {name: level for name, level in maps().items() if name != "pool"}
+        heads.box_roi_pool.set_strides([4, 8])
+        torch.manual_seed(1)
+        samples, _, labels, goals = heads.select_training_samples(proposals, targets)
+        torch.manual_seed(1)
+        found[beta] = heads(levels, proposals, [(SIZE, SIZE)], targets)[1]
+        logits, shifts = seen
+        assert len(samples[0]) == len(logits)
+        theirs = fastrcnn_loss(logits, shifts, labels, goals)
+        torch.testing.assert_close(found[beta]["loss_classifier"], theirs[0])
+        rows = (labels[0] > 0).nonzero()[:, 0]
+        errors = (shifts.reshape(len(shifts), -1, 4)[rows, labels[0][rows]] - goals[0][rows]).abs()
+        parts = torch.where(errors < beta, errors**2 / (2 * beta), errors - beta / 2)
+        by_hand = parts.sum() / len(logits)
+        torch.testing.assert_close(found[beta]["loss_box_reg"], by_hand)
+        if beta < 1:
+            torch.testing.assert_close(by_hand, theirs[1])
+    assert found[1.0]["loss_box_reg"] < found[1 / 9]["loss_box_reg"]
+
+
+def test_proposals_of_training_and_of_evaluation() -> None:
+    rpn = TwoStageHead(settings(train_proposals=7)).rpn
+    assert rpn.train().post_nms_top_n() == 7
+    assert rpn.eval().post_nms_top_n() == 1000
+    assert rpn.train().pre_nms_top_n() == 2000
+    assert TwoStageHead(settings()).rpn.train().post_nms_top_n() == 2000

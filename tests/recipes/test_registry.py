@@ -38,6 +38,7 @@ def test_the_promised_recipes_are_there() -> None:
         "bcv",
         "lits-liver",
         "lidc-segment",
+        "lidc-segment-full",
         "detect-few",
         "deeplesion-mp3d63",
     } == set(FINETUNE_RECIPES)
@@ -49,6 +50,8 @@ def test_recipe_knows_its_name_and_survives_yaml(name: str) -> None:
     assert config.recipe == name
     assert config.out.name == name
     assert type(config).model_validate(yaml.safe_load(to_yaml(config))) == config
+    # No field of another name came in unchecked.
+    assert type(config).model_validate(dict(config)) == config
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -42,6 +42,23 @@ def test_linear_with_warmup() -> None:
     )
 
 
+def test_a_warmup_in_steps_climbs_from_a_share() -> None:
+    rates = course(8, schedule="constant", warmup_steps=4, warmup_from=0.2)
+    assert rates == pytest.approx([0.4, 0.6, 0.8] + [1] * 6)
+    # The paper's detector: 500 steps from a third, the climb of mmcv's linear warm-up.
+    rates = course(
+        2000, schedule="milestones", milestones=(0.9,), warmup_steps=500, warmup_from=1 / 3
+    )
+    mmcv = [1 - (1 - step / 500) * (1 - 1 / 3) for step in range(1, 501)]
+    assert rates[:500] == pytest.approx(mmcv)
+    assert rates[500] == 1
+
+
+def test_one_length_of_the_warmup() -> None:
+    with pytest.raises(ValidationError, match="set one of them"):
+        OptimizationConfig(warmup=0.1, warmup_steps=10)
+
+
 def test_poly_falls_by_a_power_to_zero() -> None:
     expected = [((8 - k) / 8) ** 0.9 for k in range(9)]
     assert course(8, schedule="poly") == pytest.approx(expected)
@@ -66,7 +83,14 @@ def test_no_schedule_leaves_its_range(schedule: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"lr": 0}, {"momentum": 1}, {"warmup": 1}, {"schedule": "step"}, {"learning_rate": 1}],
+    [
+        {"lr": 0},
+        {"momentum": 1},
+        {"warmup": 1},
+        {"warmup_from": 2},
+        {"schedule": "step"},
+        {"learning_rate": 1},
+    ],
 )
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

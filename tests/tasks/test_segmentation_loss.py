@@ -222,3 +222,34 @@ def test_nothing_of_it_is_saved_with_a_model() -> None:
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LossConfig.model_validate(fields)
+
+
+def test_dice_of_the_papers_organs_is_that_by_hand() -> None:
+    """With the background, each patch alone, squares in the denominator; the mean over all."""
+    logits, classes = make_sample(CLASSES, ignored=False)
+    x, numbers = logits.double().numpy(), classes.numpy()
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    losses = []
+    for patch in range(len(x)):
+        for k in range(3):
+            found, true = p[patch, k], (numbers[patch] == k).astype(float)
+            overlap = 2 * (found * true).sum()
+            losses.append(1 - (overlap + EPS) / ((found**2).sum() + (true**2).sum() + EPS))
+    paper = {"dice_background": True, "dice_per_case": True, "dice_squared": True}
+    assert make(CLASSES, "dice", **paper)(logits, classes).item() == pytest.approx(
+        np.mean(losses), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_way_of_dice_counts_unlabelled_voxels_for_nothing(scheme: str) -> None:
+    logits, classes = make_sample(SCHEMES[scheme])
+    changed = torch.where((classes == IGNORED)[:, None], logits + 5, logits)
+    for way in ("dice_background", "dice_per_case", "dice_squared"):
+        loss = make(SCHEMES[scheme], "dice", **{way: True})
+        assert loss(logits, classes).item() == pytest.approx(loss(changed, classes).item())
+
+
+def test_squares_are_for_plain_dice() -> None:
+    with pytest.raises(ValidationError, match="dice_squared goes with dice, not with gen"):
+        LossConfig(loss="generalized-dice-ce", dice_squared=True)

@@ -32,6 +32,10 @@ class DetectorSettings(BaseModel):
         max_boxes: Most boxes found in an image.
         box_samples: Proposals of an image that the second stage of `faster-rcnn` learns from; fewer
             make a step shorter, mostly on a CPU.
+        train_proposals: Proposals of an image that the first stage of `faster-rcnn` hands on in
+            training.
+        box_beta: Of `faster-rcnn`: error of a box, in units of its shift, below which the second
+            stage's loss is quadratic.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +49,8 @@ class DetectorSettings(BaseModel):
     nms_threshold: Share = 0.5
     max_boxes: PositiveInt = 100
     box_samples: PositiveInt = 512
+    train_proposals: PositiveInt = 2000
+    box_beta: PositiveFloat = 1 / 9
 
 
 class DetectionSettings(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, mod
 from voxlift.core.types import Triple
 
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 
 PHOTOGRAPH_MEAN = 114.495
 PHOTOGRAPH_STD = 57.63
@@ -37,7 +38,8 @@ class Preprocessing(BaseModel):
         orientation: `canonical` turns volumes of known direction to one fixed patient orientation
             before anything else, so that the axis order of the file does not matter; `stored`
             takes the axes as the file has them.
-        spacing_mm: Resample to this voxel size (depth, height, width); None leaves it as stored.
+        spacing_mm: Resample to this voxel size (depth, height, width); None leaves it as stored,
+            and 0 leaves an axis so.
         intensity: `window` clips to `window` and scales it to 0..1; `percentiles` does so with
             bounds taken from each channel of each volume; `zscore` subtracts the channel's mean
             and divides by its standard deviation; `none` takes the numbers as they are.
@@ -57,7 +59,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     orientation: Literal["canonical", "stored"] = "canonical"
-    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    spacing_mm: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = None
     intensity: Literal["window", "percentiles", "zscore", "none"] = "none"
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     percentiles: tuple[FiniteFloat, FiniteFloat] | None = None
@@ -81,6 +83,13 @@ class Preprocessing(BaseModel):
         if self.percentiles and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError(f"percentiles are {self.percentiles}, but they run from 0 to 100.")
         return self
+
+    def spacing_for(self, stored_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Give the voxel size to which a volume of another is brought."""
+        depth, height, width = (
+            mm or stored for mm, stored in zip(self.spacing_mm or (0, 0, 0), stored_mm, strict=True)
+        )
+        return depth, height, width
 
     @classmethod
     def for_photographs(cls, size: int) -> "Preprocessing":
@@ -106,7 +115,8 @@ class Preprocessing(BaseModel):
         if self.orientation == "canonical":
             steps.append("turned to the canonical orientation")
         if self.spacing_mm is not None:
-            steps.append(f"resampled to {_triple(self.spacing_mm)} mm")
+            sides = [f"{mm:g}" if mm else "stored" for mm in self.spacing_mm]
+            steps.append(f"resampled to {' x '.join(sides)} mm")
         if self.window is not None:
             steps.append(f"{self.window[0]:g} to {self.window[1]:g} {self.unit} scaled to 0..1")
         elif self.percentiles is not None:

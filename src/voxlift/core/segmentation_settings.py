@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.core.types import PublishedSplit
 
-Decoder = Literal["unet", "fcn"]
+Decoder = Literal["unet", "fcn", "cspr-unet", "cspr-fcn"]
 
 
 class SegmentationSettings(BaseModel):
@@ -17,6 +17,7 @@ class SegmentationSettings(BaseModel):
         labels: What its outputs mean.
         channel_names: What it is fed, in this order.
         window_voxels: Size of the window at prediction: that of the patches in training.
+        window_steps: Voxels from a window to the next at prediction; None takes half a window.
         decoder: What stands on the backbone.
         deep_supervision: Whether the decoder has heads on its coarser levels.
         mirror_axes: Axes along which training patches were flipped, and predictions may be.
@@ -32,6 +33,7 @@ class SegmentationSettings(BaseModel):
     labels: LabelScheme
     channel_names: tuple[str, ...]
     window_voxels: tuple[PositiveInt, PositiveInt, PositiveInt]
+    window_steps: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     decoder: Decoder = "unet"
     deep_supervision: bool = False
     mirror_axes: tuple[int, ...] = ()

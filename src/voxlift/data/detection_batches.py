@@ -61,7 +61,10 @@ class DetectionBatch(TypedDict):
 
 
 def detection_preprocessing(
-    unit: Unit, *, window: str | tuple[float, float] = "lesions"
+    unit: Unit,
+    *,
+    window: str | tuple[float, float] = "lesions",
+    mean_std: tuple[float, float] | None = None,
 ) -> Preprocessing:
     """Say what is done to the intensities of photographs, or of CT.
 
@@ -71,20 +74,20 @@ def detection_preprocessing(
     Args:
         unit: What the numbers are.
         window: Of CT, by name or by its lowest and highest HU; photographs have none.
+        mean_std: Of the scale of photographs, 0 to 255; None takes that of pre-training.
 
     Raises:
         ConfigError: If there is no such window.
     """
+    mean, std = mean_std or (PHOTOGRAPH_MEAN, PHOTOGRAPH_STD)
     if unit == "0-255":
-        return Preprocessing(
-            orientation="stored", unit=unit, mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
-        )
+        return Preprocessing(orientation="stored", unit=unit, mean=mean, std=std)
     return Preprocessing(
         intensity="window",
         window=window_hu(window),
         unit=unit,
-        mean=PHOTOGRAPH_MEAN / 255,
-        std=PHOTOGRAPH_STD / 255,
+        mean=mean / 255,
+        std=std / 255,
     )
 
 

@@ -73,6 +73,7 @@ def propose_preprocessing(
     size_voxels: Triple | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     window: tuple[float, float] | None = None,
+    mean_std: tuple[float, float] | None = None,
     unit: str | None = None,
     orientation: str = "canonical",
     in_channels: int = 1,
@@ -86,6 +87,7 @@ def propose_preprocessing(
         spacing_mm: See `Preprocessing`; None keeps the spacing as stored.
         window: Lowest and highest intensity; None takes a wide CT window for Hounsfield units, 0
             to 255 for 8-bit values, and percentiles for anything else.
+        mean_std: Mean and standard deviation on the scale of 0 to 255; None measures them.
         unit: `HU`, `0-255` or `raw`; None guesses it from the intensities.
         orientation: `canonical` or `stored`.
         in_channels: Channels of the volumes.
@@ -120,13 +122,10 @@ def propose_preprocessing(
     samples = np.stack(
         [preprocess(cases.read_volume(i), raw, name=cases.cases[i].id) for i in chosen]
     )
-    proposed = Preprocessing.model_validate(
-        {
-            **fields,
-            "mean": round(float(samples.mean()), 4),
-            "std": max(1e-3, round(float(samples.std()), 4)),
-        }
-    )
+    mean, std = round(float(samples.mean()), 4), max(1e-3, round(float(samples.std()), 4))
+    if mean_std is not None:
+        mean, std = (value / 255 for value in mean_std)
+    proposed = Preprocessing.model_validate({**fields, "mean": mean, "std": std})
     reason = (
         f"{found.num_read} training volumes of {found.low:g} to {found.high:g} ({unit}), median "
         f"size {found.size_voxels} voxels of {tuple(round(s, 2) for s in found.spacing_mm)} mm: "

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from voxlift.core.errors import ConfigError, DataError
 from voxlift.core.randomness import numpy_generator
 from voxlift.data.images import IMAGE_SUFFIXES, RgbImage, read_image
+from voxlift.data.listed_images import ListedSource
 from voxlift.data.photographs import PhotographSource
 from voxlift.data.torchvision_source import PUBLIC_SETS, TorchvisionSource
 
@@ -156,8 +157,9 @@ def open_images(
 
     Args:
         data: A name in `NAMED_SETS`; or a folder with one subfolder a class, or with `train/` and
-            `val/` (or `test/`) in that form. Where a folder has no validation part, a share of
-            each class is held out. `./NAME` is a folder, whatever its name.
+            `val/` (or `test/`) in that form; `val/` may also hold the images themselves, with their
+            classes in a list (see `voxlift.data.listed_images`). Where a folder has no validation
+            part, a share of each class is held out. `./NAME` is a folder, whatever its name.
         split: Which part.
         seed: Chooses the images that are held out, and the crops of `photographs`.
         val_fraction: The share of each class that is held out, at least one image of each.
@@ -217,7 +219,14 @@ def _open_folder(
         return SubsetSource(source, indices=indices)
     if split == "train":
         return FolderSource(train, skip_bad=skip_bad)
-    return FolderSource(validation, class_names=_class_folders(train), skip_bad=skip_bad)
+    classes = _class_folders(train)
+    if not _class_folders(validation) and (files := _image_files(validation)):
+        listed = ListedSource(files, class_names=classes, data=folder)
+        if not skip_bad:
+            return listed
+        good = set(_readable(files))
+        return SubsetSource(listed, indices=np.flatnonzero([path in good for path in listed.paths]))
+    return FolderSource(validation, class_names=classes, skip_bad=skip_bad)
 
 
 def _held_out(

@@ -91,7 +91,7 @@ def to_network_grid(
     """
     if preprocessing.orientation == "canonical":
         volume = to_canonical(volume)
-    wanted_mm = preprocessing.spacing_mm
-    if wanted_mm is None or np.allclose(volume.spacing_mm, wanted_mm, rtol=_SPACING_TOLERANCE):
+    wanted_mm = preprocessing.spacing_for(volume.spacing_mm)
+    if np.allclose(volume.spacing_mm, wanted_mm, rtol=_SPACING_TOLERANCE):
         return volume
     return resample(volume, wanted_mm, method=method)

@@ -70,7 +70,7 @@ def preprocess_quietly(
         if preprocessing.orientation == "canonical":
             volume = to_canonical(volume)
         if preprocessing.spacing_mm is not None:
-            volume = resample(volume, preprocessing.spacing_mm)
+            volume = resample(volume, preprocessing.spacing_for(volume.spacing_mm))
         array = volume.array
     elif preprocessing.spacing_mm is not None:
         raise DataError(

@@ -31,9 +31,10 @@ class Wish:
     """What is decided about the preprocessing; None leaves it to the proposal.
 
     Args:
-        spacing_mm: Of the network's grid.
+        spacing_mm: Of the network's grid; 0 for an axis that stays as each scan has it.
         window: Lowest and highest intensity.
         intensity: How intensities are scaled.
+        mean_std: Mean and standard deviation on the scale of 0 to 255, of which 1 is a 255th.
         unit: What they are.
         orientation: `canonical` or `stored`.
         patch_voxels: Of a training patch.
@@ -45,6 +46,7 @@ class Wish:
     spacing_mm: tuple[float, float, float] | None = None
     window: tuple[float, float] | None = None
     intensity: str | None = None
+    mean_std: tuple[float, float] | None = None
     unit: str | None = None
     orientation: str = "canonical"
     patch_voxels: Triple | None = None
@@ -86,8 +88,15 @@ def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish
     facts = [cases.facts[index] for index in indices]
     sizes, spacings = _laid_out(facts, canonical=wish.orientation == "canonical")
     median_mm = np.median(spacings, axis=0)
-    seen_mm = wish.spacing_mm or _triple(np.round(median_mm, 3))
-    scale = spacings / np.array(seen_mm)
+    median = _triple(np.round(median_mm, 3))
+    wanted_mm = wish.spacing_mm or median
+    # Where an axis stays as stored, the median stands for it in what follows.
+    seen_mm = (
+        wanted_mm[0] or median[0],
+        wanted_mm[1] or median[1],
+        wanted_mm[2] or median[2],
+    )
+    scale = np.where(wanted_mm, spacings / np.array(seen_mm), 1.0)
     size = np.maximum(np.round(np.median(sizes * scale, axis=0)), 1).astype(int)
     patch = wish.patch_voxels or shrink_patch(
         (int(size[0]), int(size[1]), int(size[2])),
@@ -96,7 +105,7 @@ def propose(cases: SegmentationCases, indices: npt.NDArray[np.int64], wish: Wish
         strides=wish.strides,
     )
     preprocessing = _intensities(facts, wish, len(cases.channel_names)).model_copy(
-        update={"spacing_mm": seen_mm}
+        update={"spacing_mm": wanted_mm}
     )
     how = "as asked" if wish.spacing_mm else "the median"
     reason = (
@@ -196,6 +205,8 @@ def _intensities(facts: Sequence[CaseFacts], wish: Wish, in_channels: int) -> Pr
     if intensity in ("window", "percentiles"):
         mean, std = _scaled_statistics(facts, window if intensity == "window" else None)
         fields |= {"mean": round(mean, 4), "std": max(1e-3, round(std, 4))}
+        if wish.mean_std:
+            fields |= {"mean": wish.mean_std[0] / 255, "std": wish.mean_std[1] / 255}
     return Preprocessing.model_validate(fields)
 
 

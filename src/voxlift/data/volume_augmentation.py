@@ -29,6 +29,7 @@ class VolumeAugmentation(BaseModel, frozen=True, extra="forbid"):
             depth axis; `free` by an angle about any direction (for voxels as deep as wide).
         rotation_degrees: Greatest angle of `in-plane` and `free`.
         flip_axes: Axes that are flipped with a chance of one half each.
+        flip_at_most_one: Flip along one of `flip_axes` or none, each as likely.
         intensity_scale: Intensities are multiplied by up to this much more or less than 1.
         intensity_shift: Up to this much is added or subtracted, in units of the network's input.
         noise_std: Standard deviation of added noise, in units of the network's input.
@@ -41,6 +42,7 @@ class VolumeAugmentation(BaseModel, frozen=True, extra="forbid"):
     rotation: Literal["none", "quarter-turns", "in-plane", "free"] = "none"
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
     flip_axes: tuple[Axis, ...] = ()
+    flip_at_most_one: bool = False
     intensity_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     intensity_shift: Amount = 0.0
     noise_std: Amount = 0.0
@@ -92,7 +94,7 @@ def draw_change(
     """
     farthest = augmentation.shift_voxels
     shift = generator.integers(-farthest, farthest, size=3, endpoint=True)
-    flips = generator.random(3) < 0.5
+    flips = generator.random(3)
     turn = generator.random()
     direction = generator.standard_normal(3)
     angle = generator.uniform(-1.0, 1.0) * np.deg2rad(augmentation.rotation_degrees)
@@ -107,9 +109,14 @@ def draw_change(
         rotation = _rotation_matrix(np.array([1.0, 0.0, 0.0]), angle)
     elif augmentation.rotation == "free":
         rotation = _rotation_matrix(direction, angle)
+    to_flip = {name for name, flip in zip(AXES, flips, strict=True) if flip < 0.5}
+    if augmentation.flip_at_most_one:
+        # One place more than there are axes, for none of them.
+        place = int(flips[0] * (len(augmentation.flip_axes) + 1))
+        to_flip = set(augmentation.flip_axes[place : place + 1])
     flipped = [
-        bool(mirror) != (bool(flip) and name in augmentation.flip_axes)
-        for name, mirror, flip in zip(AXES, mirrored, flips, strict=True)
+        mirror != (name in to_flip & set(augmentation.flip_axes))
+        for name, mirror in zip(AXES, mirrored, strict=True)
     ]
     return VolumeChange(
         shift_voxels=(int(shift[0]), int(shift[1]), int(shift[2])),

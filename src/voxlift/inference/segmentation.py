@@ -31,12 +31,15 @@ from voxlift.inference.sliding_window import (
 
 Array = npt.NDArray[Any]
 
+DEFAULT_OVERLAP = 0.5
+
 
 class SegmentOptions(BaseModel):
     """How a saved segmenter is applied.
 
     Args:
-        overlap: Share of a window's edge, 0 to 1, that it shares with the next one.
+        overlap: Share of a window's edge, 0 to 1, that it shares with the next one; None takes the
+            steps saved with the model, else a half.
         mirror: Average the answers for each window and its mirror images, along the axes that
             training flipped: 2, 4 or 8 times as slow.
         largest_component: Keep only the largest connected piece of each structure.
@@ -45,7 +48,7 @@ class SegmentOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    overlap: float = Field(default=0.5, ge=0, lt=1)
+    overlap: float | None = Field(default=None, ge=0, lt=1)
     mirror: bool = False
     largest_component: bool = False
     batch_size: PositiveInt = 1
@@ -183,7 +186,8 @@ def window_settings(model: SavedModel, options: SegmentOptions) -> WindowSetting
         )
     return WindowSettings(
         size_voxels=saved.window_voxels,
-        overlap=options.overlap,
+        overlap=DEFAULT_OVERLAP if options.overlap is None else options.overlap,
+        step_voxels=saved.window_steps if options.overlap is None else None,
         batch_size=options.batch_size,
         mirror_axes=saved.mirror_axes if options.mirror else (),
     )

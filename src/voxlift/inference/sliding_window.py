@@ -47,6 +47,8 @@ class WindowSettings(BaseModel):
     Args:
         size_voxels: Size of a window, that of the patches in training.
         overlap: Share of a window's edge that it shares with the next one, at least.
+        step_voxels: Voxels from a window to the next, at most, in place of `overlap`; no voxel is
+            left out where a window is shorter than that.
         batch_size: Windows that the network sees at once.
         mirror_axes: Axes (0 depth, 1 height, 2 width) along which each window is mirrored as well;
             the answers of all combinations are averaged, so n axes take 2^n times as long.
@@ -56,6 +58,7 @@ class WindowSettings(BaseModel):
 
     size_voxels: tuple[PositiveInt, PositiveInt, PositiveInt]
     overlap: float = Field(default=0.5, ge=0, lt=1)
+    step_voxels: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     batch_size: PositiveInt = 1
     mirror_axes: tuple[int, ...] = ()
 
@@ -70,18 +73,24 @@ class WindowSettings(BaseModel):
             )
         return self
 
+    @property
+    def steps(self) -> Triple:
+        """Voxels from a window to the next along each axis, at most; never more than a window."""
+        by_overlap = [max(int(edge * (1 - self.overlap)), 1) for edge in self.size_voxels]
+        depth, height, width = map(min, self.step_voxels or by_overlap, self.size_voxels)
+        return depth, height, width
 
-def window_starts(size_voxels: int, window_voxels: int, overlap: float) -> list[int]:
+
+def window_starts(size_voxels: int, window_voxels: int, step_voxels: int) -> list[int]:
     """Place windows along one axis: as few as overlap enough, evenly, the last one at the end.
 
     Args:
         size_voxels: Length of the image; one that is shorter than the window has one window.
         window_voxels: Length of the window.
-        overlap: See `WindowSettings`.
+        step_voxels: Longest way from a window to the next.
     """
     span = max(size_voxels - window_voxels, 0)
-    step = max(int(window_voxels * (1 - overlap)), 1)
-    num_steps = -(-span // step)
+    num_steps = -(-span // step_voxels)
     return [round(span * number / max(num_steps, 1)) for number in range(num_steps + 1)]
 
 
@@ -232,8 +241,10 @@ def _gaussian(edge: int) -> Float32[np.ndarray, " edge"]:
 def _place(size_voxels: Triple, settings: WindowSettings) -> list[Triple]:
     """List where windows start, by depth first."""
     along = [
-        window_starts(size, window, settings.overlap)
-        for size, window in zip(size_voxels, settings.size_voxels, strict=True)
+        window_starts(size, window, step)
+        for size, window, step in zip(
+            size_voxels, settings.size_voxels, settings.steps, strict=True
+        )
     ]
     return [(depth, height, width) for depth, height, width in itertools.product(*along)]
 

@@ -9,10 +9,12 @@ from voxlift.core.architecture import Norm
 from voxlift.nets.layers import Conv3d, convolution, normalization
 
 
-def conv_norm_relu(norm: Norm, in_channels: int, out_channels: int) -> nn.Sequential:
-    """Make a 3^3 convolution with norm and ReLU."""
+def conv_norm_relu(
+    norm: Norm, in_channels: int, out_channels: int, *, kernel: int = 3
+) -> nn.Sequential:
+    """Make a convolution with norm and ReLU."""
     return nn.Sequential(
-        convolution(3, in_channels, out_channels, 3),
+        convolution(3, in_channels, out_channels, kernel),
         normalization(norm, 3, out_channels),
         nn.ReLU(inplace=True),
     )

@@ -14,6 +14,8 @@ from voxlift.core.errors import ConfigError, WeightsError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.segmentation_settings import Decoder
 from voxlift.nets.classifier import Classifier
+from voxlift.nets.cspr_fcn import CsprFCN
+from voxlift.nets.cspr_unet import CsprUNet
 from voxlift.nets.detector import Detector
 from voxlift.nets.encoder import Encoder
 from voxlift.nets.fcn import FCN
@@ -82,6 +84,13 @@ WITH_SLICES: dict[str, type[SliceEncoder]] = {
     **dict.fromkeys(MP3DS, MP3D),
 }
 """What a family is when it turns a number of slices into planes."""
+
+DECODERS: dict[str, type[FCN] | type[CsprUNet] | type[CsprFCN]] = {
+    "fcn": FCN,
+    "cspr-unet": CsprUNet,
+    "cspr-fcn": CsprFCN,
+}
+"""Every decoder of one level by name; `unet` has several."""
 
 TASKS: dict[str, tuple[str, ...]] = {
     "classify": ("dropout",),
@@ -326,7 +335,7 @@ def create_model(
         num_classes: Classes to tell apart; for `segment` with the background.
         dropout: Of `classify`: share of the features dropped in training, 0 to 1.
         decoder: Of `segment`: `unet` on all feature maps, or `fcn` on the stem and the
-            stages 2 and 4.
+            stages 2 and 4; `cspr-unet` and `cspr-fcn` are the paper's.
         deep_supervision: Of `segment` with `unet`: in training, return the logits of the coarser
             levels as well.
         detector: Of `detect`: the kind of its head, its size and its thresholds.
@@ -365,8 +374,10 @@ def _segmenter(
         )
     if decoder == "unet":
         return UNet(backbone, num_classes=num_classes, deep_supervision=deep_supervision)
-    if decoder != "fcn":
-        raise ConfigError(f"Unknown decoder {decoder!r}; known are unet, fcn.")
+    if decoder not in DECODERS:
+        raise ConfigError(f"Unknown decoder {decoder!r}; known are unet, {', '.join(DECODERS)}.")
     if deep_supervision:
-        raise ConfigError("deep_supervision needs the decoder 'unet'; 'fcn' has one level.")
-    return FCN(backbone, num_classes=num_classes)
+        raise ConfigError(
+            f"deep_supervision needs the decoder 'unet'; {decoder!r} has one level of logits."
+        )
+    return DECODERS[decoder](backbone, num_classes=num_classes)

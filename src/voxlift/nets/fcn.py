@@ -26,8 +26,11 @@ class FCN(nn.Module):
         ConfigError: If there is no class.
 
     Source:
-        The nodule segmentation of arXiv 2201.01426.
+        After the nodule segmentation of arXiv 2201.01426. The paper's own head is `CsprFCN`.
     """
+
+    # Differs from the paper: one 3^3 fusion of all three maps to twice the stem's channels instead
+    # of two 1^3 ones to 512, and trilinear upsampling: few parameters for few cases.
 
     def __init__(self, backbone: Backbone, *, num_classes: int, norm: Norm | None = None) -> None:
         super().__init__()

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from voxlift.nets.detection_head import (
@@ -25,7 +26,10 @@ from voxlift.nets.detection_head import (
 from voxlift.nets.feature_pyramid import PyramidRoIAlign
 
 ROI_SIZE = 7
-RPN_PROPOSALS = {"training": 2000, "testing": 1000}
+RPN_CANDIDATES = {"training": 2000, "testing": 1000}
+"""Boxes of a level among which overlapping ones are left out."""
+
+TEST_PROPOSALS = 1000
 
 
 class TwoStageHead(DetectionHead):
@@ -51,8 +55,11 @@ class TwoStageHead(DetectionHead):
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n=RPN_PROPOSALS,
-            post_nms_top_n=RPN_PROPOSALS,
+            pre_nms_top_n=RPN_CANDIDATES,
+            post_nms_top_n={
+                "training": settings.detector.train_proposals,
+                "testing": TEST_PROPOSALS,
+            },
             nms_thresh=0.7,
         )
         # The level behind the backbone's last gives proposals, and no features of boxes.
@@ -68,6 +75,7 @@ class TwoStageHead(DetectionHead):
             bbox_reg_weights=None,
             **settings.thresholds,
         )
+        self.roi_heads.box_beta = settings.detector.box_beta
 
     @property
     def score_threshold(self) -> float:
@@ -163,8 +171,11 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
 class BoxHeads(RoIHeads):  # type: ignore[misc]
     """torchvision's, which takes boxes of the label -1 for regions to be ignored.
 
-    They come behind the others, so that positions among those stay what they are.
+    They come behind the others, so that positions among those stay what they are. The loss of the
+    boxes is quadratic below `box_beta`, which torchvision fixes at 1/9.
     """
+
+    box_beta: float
 
     def assign_targets_to_proposals(
         self, proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]
@@ -196,5 +207,13 @@ class BoxHeads(RoIHeads):  # type: ignore[misc]
         logits, shifts = self.box_predictor(features)
         if len(logits) == 0:
             return [], {"loss_classifier": logits.sum(), "loss_box_reg": shifts.sum()}
-        by_class, by_box = fastrcnn_loss(logits, shifts, labels, goals)
-        return [], {"loss_classifier": by_class, "loss_box_reg": by_box}
+        classes, wanted = torch.cat(labels), torch.cat(goals)
+        found_rows = torch.where(classes > 0)[0]
+        by_class = functional.cross_entropy(logits, classes)
+        by_box = functional.smooth_l1_loss(
+            shifts.unflatten(1, (-1, 4))[found_rows, classes[found_rows]],
+            wanted[found_rows],
+            beta=self.box_beta,
+            reduction="sum",
+        )
+        return [], {"loss_classifier": by_class, "loss_box_reg": by_box / len(classes)}

@@ -32,9 +32,14 @@ class UNet(nn.Module):
         ConfigError: If there is no class.
 
     Source:
-        The decoder of arXiv 2201.01426, section on BCV and LiTS: stem at full resolution, then 1/2
-        to 1/16, trilinear upsampling, two convolutions a level.
+        After the decoder of arXiv 2201.01426, section on BCV and LiTS: stem at full resolution,
+        then 1/2 to 1/16, trilinear upsampling, two convolutions a level. The paper's own is
+        `CsprUNet`.
     """
+
+    # Differs from the paper: no 1^3 convolutions behind the upsampling, the logits directly on each
+    # level without a head and dropout, channels that follow the stem's width and not the maps', and
+    # coarser levels that can be supervised.
 
     def __init__(
         self,

@@ -7,7 +7,9 @@ from voxlift.core.detection_settings import DetectorSettings
 from voxlift.data.box_augmentation import BoxAugmentation
 from voxlift.tasks.optimization import OptimizationConfig
 
-PAPER_SIZES = (384, 416, 448, 480, 512, 544, 576, 608, 640)
+PAPER_SIZES = (448, 512, 576)
+PAPER_MEAN_STD = (123.675, 58.395)
+PAPER_DETECTOR = DetectorSettings(train_proposals=1000, box_beta=1.0)
 SMALL_DETECTOR = DetectorSettings(fpn_channels=64, head_width=256, box_samples=128)
 """Narrower than the paper's, for a CPU."""
 
@@ -15,8 +17,8 @@ SMALL_DETECTOR = DetectorSettings(fpn_channels=64, head_width=256, box_samples=1
 def coco_p3d63() -> DetectConfig:
     """Pre-train MP3D-63 on COCO's boxes by the paper's recipe: images lifted to three slices.
 
-    Differs from the paper: the schedule and the sizes of its lesion detector, for those of its
-    pre-training are not told.
+    Differs from the paper: the schedule, the sizes and the rest of its lesion detector, for those
+    of its pre-training are not published.
 
     Source: arXiv 2012.08770, section 2.3.
     Cost: days on a GPU. Not yet run to its end by the authors.
@@ -32,7 +34,8 @@ def coco_p3d63() -> DetectConfig:
         keep="last",
         network=NetworkConfig(backbone="mp3d63"),
         machine=MachineConfig(workers=8),
-        slices=KeySliceConfig(image_size=512, max_image_size=1333),
+        slices=KeySliceConfig(image_size=512, max_image_size=1333, mean_std=PAPER_MEAN_STD),
+        detector=PAPER_DETECTOR,
         augmentation=BoxAugmentation.for_photographs(image_sizes=PAPER_SIZES),
         optimization=_paper_optimization(),
     )
@@ -68,10 +71,12 @@ def coco_small() -> DetectConfig:
 def deeplesion_mp3d63() -> DetectConfig:
     """Find lesions in DeepLesion by the paper's recipe: nine slices through MP3D-63.
 
-    9 slices 2.5 mm apart, -1024 to 1050 HU, shorter edges of 384 to 640 pixels, flips along x and
-    z, SGD of rate 0.02, divided by ten after 16 and 22 of 24 epochs.
+    9 slices 2.5 mm apart, -1024 to 1050 HU, shorter edges of 448, 512 or 576 pixels, flips along x
+    and z, SGD of rate 0.02 with a warm-up of 500 steps, divided by ten after 16 and 22 of 24
+    epochs, gradients clipped at 35, 16 images a step.
 
-    Source: arXiv 2012.08770, sections 2 and 3.
+    Source: arXiv 2012.08770, sections 2 and 3, and its public configuration; what differs is in the
+    reference of the recipes.
     Cost: days on a GPU. Not yet run to its end by the authors, for the images cannot be had here.
     Command: `voxlift finetune --recipe deeplesion-mp3d63 --data DeepLesion --weights FILE`.
     """
@@ -86,7 +91,13 @@ def deeplesion_mp3d63() -> DetectConfig:
         keep="last",
         network=NetworkConfig(backbone="mp3d63"),
         machine=MachineConfig(workers=8),
-        slices=KeySliceConfig(num_slices=9, slice_interval_mm=2.5, image_size=512),
+        slices=KeySliceConfig(
+            num_slices=9, slice_interval_mm=2.5, image_size=512, mean_std=PAPER_MEAN_STD
+        ),
+        # Differs from the paper: anchors across the border are used in training too, features are
+        # sampled at four points of a cell instead of as many as it has pixels, and boxes with a
+        # score below 0.05 are left out.
+        detector=PAPER_DETECTOR,
         augmentation=BoxAugmentation(image_sizes=PAPER_SIZES, flip_x=0.5, flip_slices=0.5),
         optimization=_paper_optimization(),
     )
@@ -134,5 +145,7 @@ def _paper_optimization() -> OptimizationConfig:
         weight_decay=1e-4,
         schedule="milestones",
         milestones=(16 / 24, 22 / 24),
-        warmup=0.01,
+        warmup_steps=500,
+        warmup_from=1 / 3,
+        gradient_clip=35.0,
     )

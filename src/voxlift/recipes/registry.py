@@ -17,6 +17,7 @@ from voxlift.recipes.segmentation import (
     bcv,
     hippocampus,
     lidc_segment,
+    lidc_segment_full,
     lits_liver,
     msd,
     segment_few,
@@ -42,6 +43,7 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneConfig | SegmentConfig | Detect
     "bcv": bcv,
     "lits-liver": lits_liver,
     "lidc-segment": lidc_segment,
+    "lidc-segment-full": lidc_segment_full,
     "detect-few": detect_few,
     "deeplesion-mp3d63": deeplesion_mp3d63,
 }

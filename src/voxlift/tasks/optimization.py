@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from voxlift.core.errors import ConfigError
@@ -23,9 +23,10 @@ class OptimizationConfig(BaseModel):
         decay_norms: Decay biases and the weights of norms too, as the paper's recipes do.
         schedule: Course of the learning rate over the steps of the run: `cosine` to 0, `linear` to
             0 (behind a warm-up that is the one-cycle course), `poly` (to 0, by the power 0.9 of
-            what is left), `milestones` (a tenth at each), or
-            `constant`.
-        warmup: Share of the steps, 0 to 1, in which the rate climbs linearly from 0.
+            what is left), `milestones` (a tenth at each), or `constant`.
+        warmup: Share of the steps, 0 to 1, in which the rate climbs linearly to its highest.
+        warmup_steps: The same in optimizer steps, instead of a share.
+        warmup_from: Share of the highest rate, 0 to 1, from which it climbs.
         milestones: Shares of the steps, 0 to 1, at which `milestones` divides the rate by ten.
         gradient_clip: Largest norm of the gradient; 0 for no clipping.
         label_smoothing: Share of each label, 0 to 1, that is spread over all classes.
@@ -42,10 +43,18 @@ class OptimizationConfig(BaseModel):
     decay_norms: bool = True
     schedule: Literal["cosine", "linear", "poly", "milestones", "constant"] = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    warmup_from: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[float, ...] = ()
     gradient_clip: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Self:
+        if self.warmup and self.warmup_steps:
+            raise ValueError("warmup and warmup_steps give the same length; set one of them.")
+        return self
 
 
 ParameterGroup = dict[str, float | list[nn.Parameter]]
@@ -100,9 +109,9 @@ def layer_factor(name: str, layer_decay: float) -> float:
 
 def schedule_factor(step: int, *, num_steps: int, config: OptimizationConfig) -> float:
     """Share of the highest learning rate at a step, counted from 0."""
-    warmup_steps = round(config.warmup * num_steps)
+    warmup_steps = config.warmup_steps or round(config.warmup * num_steps)
     if step < warmup_steps:
-        return (step + 1) / warmup_steps
+        return config.warmup_from + (1 - config.warmup_from) * (step + 1) / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, num_steps - warmup_steps))
     match config.schedule:
         case "cosine":

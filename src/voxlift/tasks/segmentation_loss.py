@@ -1,11 +1,11 @@
 """Losses of segmentation, by name: how much two shapes overlap, and how right each voxel is."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +27,9 @@ class LossConfig(BaseModel):
             structures).
         dice_weight: Weight of the overlap part.
         ce_weight: Weight of the voxelwise part.
+        dice_background: Measure the overlap of the background too.
+        dice_per_case: Measure the overlap of each patch alone, not of the batch as a whole.
+        dice_squared: Add up squares in the denominator of `dice`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,14 +37,23 @@ class LossConfig(BaseModel):
     loss: LossName = "dice-ce"
     dice_weight: float = Field(default=1.0, ge=0)
     ce_weight: float = Field(default=1.0, ge=0)
+    dice_background: bool = False
+    dice_per_case: bool = False
+    dice_squared: bool = False
+
+    @model_validator(mode="after")
+    def _squares_of_dice_alone(self) -> Self:
+        if self.dice_squared and not self.loss.startswith("dice"):
+            raise ValueError(f"dice_squared goes with dice, not with {self.loss}.")
+        return self
 
 
 class SegmentationLoss(nn.Module):
     """Compare logits with class numbers; voxels that nobody labelled count for nothing.
 
-    Overlap is measured over the whole batch and without the background, so that a patch without a
-    structure does not ask for the impossible. Of several logits (deep supervision) each coarser one
-    counts half as much as the one before.
+    Unless the config says otherwise, overlap is measured over the whole batch and without the
+    background, so that a patch without a structure does not ask for the impossible. Of several
+    logits (deep supervision) each coarser one counts half as much as the one before.
 
     Args:
         config: Which loss.
@@ -65,10 +77,14 @@ class SegmentationLoss(nn.Module):
         if config.loss in ("dice", "ce"):
             overlap_name, voxel_name = ("dice", "") if config.loss == "dice" else ("", "ce")
         self.overlap: nn.Module | None = None
+        background = self.overlapping or config.dice_background
+        batch = not config.dice_per_case
         if overlap_name == "dice":
-            self.overlap = DiceLoss(include_background=self.overlapping, batch=True)
+            self.overlap = DiceLoss(
+                include_background=background, batch=batch, squared_pred=config.dice_squared
+            )
         elif overlap_name == "generalized-dice":
-            self.overlap = GeneralizedDiceLoss(include_background=self.overlapping, batch=True)
+            self.overlap = GeneralizedDiceLoss(include_background=background, batch=batch)
         self.focal = (
             FocalLoss(gamma=2.0, use_softmax=not self.overlapping, reduction="none")
             if voxel_name == "focal"

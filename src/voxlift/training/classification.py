@@ -102,6 +102,7 @@ def open_classification_data(
         size_voxels=volume.size_voxels,
         spacing_mm=volume.spacing_mm,
         window=volume.window,
+        mean_std=volume.mean_std,
         unit=volume.unit,
         orientation=volume.orientation,
     )

@@ -101,7 +101,9 @@ def open_detection_data(config: DetectConfig, cases: DetectionCases | None = Non
     check_validation(val, origin=cases.origin, keep=config.keep, patience=config.patience)
     train = cases.share(train, fraction=config.label_fraction, seed=config.seed)
     settings = _settings(config, cases)
-    preprocessing = detection_preprocessing(cases.unit, window=config.slices.window)
+    preprocessing = detection_preprocessing(
+        cases.unit, window=config.slices.window, mean_std=config.slices.mean_std
+    )
     geometry, reason = _geometry(config)
     for size in {settings.image_size, *config.augmentation.image_sizes}:
         geometry.check_size((settings.num_slices, size, size))

@@ -69,9 +69,9 @@ class SegmentationData:
             f"testing on {len(self.test)}"
         )
 
-    def window(self, *, overlap: float) -> WindowSettings:
+    def window(self, *, overlap: float, steps: Triple | None = None) -> WindowSettings:
         """How windows lie over a case that is validated."""
-        return WindowSettings(size_voxels=self.patch_voxels, overlap=overlap)
+        return WindowSettings(size_voxels=self.patch_voxels, overlap=overlap, step_voxels=steps)
 
 
 def open_segmentation_data(
@@ -111,6 +111,7 @@ def open_segmentation_data(
             spacing_mm=scan.spacing_mm,
             window=scan.bounds,
             intensity=scan.intensity,
+            mean_std=scan.mean_std,
             unit=scan.unit,
             orientation=scan.orientation,
             patch_voxels=scan.patch_voxels,
@@ -177,6 +178,7 @@ def describe_segmenter(
         labels=labels,
         channel_names=data.cases.channel_names,
         window_voxels=data.patch_voxels,
+        window_steps=config.scan.window_steps,
         decoder=config.decoder,
         deep_supervision=config.deep_supervision,
         mirror_axes=_axis_numbers(data.augmentation.flip_axes or ()),

@@ -299,7 +299,7 @@ def test_what_is_known_of_the_file(tmp_path: Path) -> None:
     assert header.architecture.stem_kernel == 7
     assert header.geometry == named_geometry("pretrain")
     assert header.preprocessing is not None
-    assert (header.preprocessing.mean, header.preprocessing.std) == (114.495, 57.63)
+    assert (header.preprocessing.mean, header.preprocessing.std) == (123.675, 58.395)
     assert header.licence is None
     assert "2012.08770" in str(header.citation)
     plain = read(tmp_path, make_file("basic", transform=None))

@@ -9,7 +9,7 @@ from torch import Tensor
 from voxlift.core.architecture import Architecture, Norm, SliceTransform
 from voxlift.core.errors import WeightsError
 from voxlift.core.geometry import named_geometry
-from voxlift.core.preprocessing import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, Preprocessing
+from voxlift.core.preprocessing import Preprocessing
 from voxlift.weights.container import Container
 from voxlift.weights.foreign.mp3d_heads import ANCHORS_NOTE, translate_heads
 from voxlift.weights.foreign.names import WRAPPERS, split_prefix, strip_prefixes
@@ -23,6 +23,9 @@ FIRST_NORM = "layer1.0.norm_1.weight"
 HEADS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
 TRANSFORMS: dict[str, SliceTransform] = {"groupconv": "group", "conv3d_all": "conv3d"}
 """Kinds of the slice transform, by what their layers are called in the file."""
+
+MEAN, STD = 123.675, 58.395
+"""Of every slice, on the scale of 0 to 255: the red channel's of ImageNet."""
 
 KERNELS = (3, 5, 7)
 BACKBONES: dict[tuple[int, tuple[int, ...]], str] = {
@@ -81,9 +84,7 @@ class MP3DFormat:
         header = WeightHeader(
             architecture=plan.architecture(without, where=where),
             geometry=named_geometry("pretrain"),
-            preprocessing=Preprocessing(
-                orientation="stored", unit="0-255", mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD
-            ),
+            preprocessing=Preprocessing(orientation="stored", unit="0-255", mean=MEAN, std=STD),
             provenance={
                 "input": "photographs as three slices, or CT slices 2.5 mm apart whose -1024 to "
                 "1050 HU are first scaled to 0..255"
