@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,8 +216,8 @@ def _finetune(
 
 
 def _finished(run: Run) -> Run:
-    if not run.finished:
-        raise KeyboardInterrupt
+    if run.stopped_by:
+        signal.raise_signal(run.stopped_by)
     return run
 
 

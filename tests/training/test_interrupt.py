@@ -16,7 +16,7 @@ def test_first_ctrl_c_asks_and_second_stops(caplog: pytest.LogCaptureFixture) ->
         seen = [interrupt.requested]
         press_ctrl_c()
         assert [*seen, interrupt.requested] == [False, True]
-        assert "Ctrl-C again stops at once" in caplog.text
+        assert "Ctrl-C again, stops at once" in caplog.text
         with pytest.raises(StopRun):
             press_ctrl_c()
 
