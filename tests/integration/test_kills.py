@@ -209,7 +209,7 @@ def test_a_run_killed_anywhere_ends_as_another(
     config = request.getfixturevalue(CONFIGS[task]).model_copy(update={"checkpoint_steps": 2})
     counted = events()
     run(config.model_copy(update={"out": tmp_path / "counted"}), task)
-    for at in range(0, len(counted.names), 3):
+    for at in range(0, len(counted.names), 7):
         parts = config.model_copy(update={"out": tmp_path / f"at-{at}"})
         seen = events(at=at, happens=cut_power)
         try:
