@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,37 @@ def test_overwrite_replaces_a_run(config: PretrainConfig) -> None:
     open_run_folder(changed(config, seed=5), overwrite=True)
     assert not folder.metrics.exists()
     assert load_yaml(folder.config)["seed"] == 5
+
+
+def test_resume_begins_what_was_killed_before_its_first_file(config: PretrainConfig) -> None:
+    for flags in ({"resume": True}, {}):
+        config.out.mkdir()
+        (config.out / ".voxlift-0123abcd.config.yaml").write_text("seed: 3")
+        open_run_folder(config, **flags)
+        names = {path.name for path in config.out.iterdir()}
+        assert names == {"config.yaml", "environment.json", "checkpoints", "figures"}
+        shutil.rmtree(config.out)
+
+
+def test_what_killed_processes_left_is_removed(config: PretrainConfig) -> None:
+    folder = open_run_folder(config)
+    ours = folder.checkpoints / ".voxlift-0123abcd.last.ckpt"
+    users = [".voxlift-notes.txt", ".0123abcd.last.ckpt", "voxlift-0123abcd.last.ckpt"]
+    for name in (ours.name, *users):
+        (folder.checkpoints / name).write_text("")
+    open_run_folder(config, resume=True)
+    assert sorted(path.name for path in folder.checkpoints.iterdir()) == sorted(users)
+
+
+def test_a_killed_overwrite_leaves_a_run(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run_folder(config)
+    monkeypatch.setattr(shutil, "rmtree", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        open_run_folder(config, overwrite=True)
+    monkeypatch.undo()
+    open_run_folder(config, overwrite=True)
 
 
 def test_flags_that_exclude_each_other(config: PretrainConfig) -> None:
