@@ -21,6 +21,11 @@ from voxlift.data.deeplesion_phantoms import write_deeplesion_like
 from voxlift.data.phantoms import CLASS_NAMES, NoduleParameters, nodule_set
 from voxlift.data.volumes import Volume, write_volume
 from voxlift.experiment import finetune, pretrain
+from voxlift.tasks.classify import ClassifyTask
+from voxlift.tasks.detect import DetectTask
+from voxlift.tasks.pretrain import PretrainTask
+from voxlift.tasks.segment import SegmentTask
+from voxlift.training.metrics_file import MetricsLog
 from voxlift.training.run import Run
 
 # How long an example takes says more about the machine than about the code.
@@ -263,3 +268,80 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+class PowerCut(BaseException):
+    """What a kill does to the process, as far as a test can: nothing of the run gets it."""
+
+
+class Events:
+    """Do something at one of the events of a run: a step, a validation step, a write.
+
+    Args:
+        patch: What the events are hooked by.
+        at: Number of the event, from 0; None only counts them.
+        of: Name of the events that are counted; None for all.
+        happens: What is done there.
+    """
+
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        *,
+        at: int | None,
+        of: str | None,
+        happens: Callable[[], object],
+    ) -> None:
+        self.names: list[str] = []
+        self.at = at
+        self.of = of
+        self.happens = happens
+        for kind in (PretrainTask, ClassifyTask, SegmentTask, DetectTask):
+            self._hook(patch, kind, "training_step")
+            self._hook(patch, kind, "validation_step")
+        self._hook(patch, MetricsLog, "write")
+        self._hook(patch, Path, "replace")
+
+    def _hook(self, patch: pytest.MonkeyPatch, kind: Any, method: str) -> None:
+        original = getattr(kind, method)
+
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            name = f"{method} {args[1].name}" if method == "replace" else method
+            self._pass(f"before {name}")
+            result = original(*args, **kwargs)
+            self._pass(f"after {name}")
+            return result
+
+        patch.setattr(kind, method, hooked)
+
+    def _pass(self, name: str) -> None:
+        if self.of not in (None, name):
+            return
+        self.names.append(name)
+        if len(self.names) - 1 == self.at:
+            self.happens()
+
+
+@pytest.fixture
+def events() -> Iterator[Callable[..., Events]]:
+    """Make `Events` that replace those made before, and are gone after the test."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def make(
+            *,
+            at: int | None = None,
+            of: str | None = None,
+            happens: Callable[[], object] = lambda: None,
+        ) -> Events:
+            patch.undo()
+            return Events(patch, at=at, of=of, happens=happens)
+
+        yield make
+
+
+@pytest.fixture
+def cut_power() -> Callable[[], None]:
+    def cut() -> None:
+        raise PowerCut
+
+    return cut

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -172,7 +173,9 @@ def test_ctrl_c_outside_of_training(
 def test_interrupted_runs_say_how_to_go_on(
     command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.runs, "pretrain", lambda *_, **__: Run(Path("runs/[a]")))
+    monkeypatch.setattr(
+        cli.runs, "pretrain", lambda *_, **__: Run(Path("runs/[a]"), stopped_by=signal.SIGINT)
+    )
     assert command("pretrain") == 130
     assert "--resume (runs/[a])" in capsys.readouterr().err
 
@@ -305,7 +308,7 @@ def test_messages_go_to_stderr_and_leave_lightning_out(
     def speak(*_: object, **__: object) -> Run:
         logging.getLogger("voxlift.somewhere").info("reading [a]/b.png")
         logging.getLogger("lightning.pytorch").info("an advertisement")
-        return Run(Path("here"))
+        return Run(Path("here"), stopped_by=signal.SIGINT)
 
     monkeypatch.setattr(cli.runs, "pretrain", speak)
     command("pretrain")

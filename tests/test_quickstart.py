@@ -1,5 +1,6 @@
 import csv
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def test_three_classes_are_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_ctrl_c_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def interrupted(config: Any, **_: object) -> Run:
-        return Run(config.out)
+        return Run(config.out, stopped_by=signal.SIGINT)
 
     monkeypatch.setattr(module, name, interrupted)
     with pytest.raises(KeyboardInterrupt):

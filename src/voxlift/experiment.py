@@ -82,7 +82,7 @@ def pretrain(
     Args:
         config: The run; a recipe returns one. Its kind decides between classes of whole photographs
             (`PretrainConfig`) and boxes in them (`DetectConfig`).
-        resume: Go on with the run that the run folder holds.
+        resume: Go on with the run that the run folder holds; begin it if there is none yet.
         overwrite: Replace it.
 
     Returns:
@@ -130,7 +130,7 @@ def pretrain(
             axis_shuffle=config.axis_shuffle,
             size_at=config.size_at if config.progressive_sizes else None,
         )
-        finished = train(
+        stopped_by = train(
             task,
             train_loader,
             val_loader,
@@ -141,12 +141,12 @@ def pretrain(
             header=describe({}),
             resume=resume,
         )
-        if finished:
+        if not stopped_by:
             metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="last")
             save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder)
-        if not finished:
-            return Run(folder.path)
+        if stopped_by:
+            return Run(folder.path, stopped_by=stopped_by)
     return Run(folder.path, folder.model, metrics)
 
 
@@ -163,7 +163,7 @@ def finetune(
         config: The run; a recipe returns one. Its kind decides between classes of whole volumes
             (`FinetuneConfig`), of voxels (`SegmentConfig`), and lesions (`DetectConfig`).
         cases: Labelled volumes in memory, instead of those that `config.data` names.
-        resume: Go on with the run that the run folder holds.
+        resume: Go on with the run that the run folder holds; begin it if there is none yet.
         overwrite: Replace it.
 
     Returns:
@@ -217,7 +217,7 @@ def _segment(
             window=data.window(overlap=config.val_overlap, steps=config.scan.window_steps),
             layer_decay=config.layer_decay,
         )
-        finished = train(
+        stopped_by = train(
             task,
             train_loader,
             val_loader,
@@ -229,14 +229,14 @@ def _segment(
             resume=resume,
             callbacks=early_stop("val/dice", config.patience),
         )
-        if finished:
+        if not stopped_by:
             metrics = measure(
                 task, val_loader, config=config, folder=folder, checkpoint=config.keep
             )
             save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder, names=("loss", "dice"))
-        if not finished:
-            return Run(folder.path)
+        if stopped_by:
+            return Run(folder.path, stopped_by=stopped_by)
         if not len(data.test) + len(data.val):
             logger.warning("There are no cases left to judge the model by.")
             return Run(folder.path, folder.model, metrics)
@@ -269,7 +269,7 @@ def _detect(
         task = DetectTask(
             model, config.optimization, num_steps=num_steps, layer_decay=config.layer_decay
         )
-        finished = train(
+        stopped_by = train(
             task,
             train_loader,
             val_loader,
@@ -281,14 +281,14 @@ def _detect(
             resume=resume,
             callbacks=early_stop(data.monitored, config.patience),
         )
-        if finished:
+        if not stopped_by:
             metrics = measure(
                 task, val_loader, config=config, folder=folder, checkpoint=config.keep
             )
             save_model(model, folder.model, describe(metrics))
         draw_learning_curves(folder, names=("loss", data.monitored.removeprefix("val/")))
-        if not finished:
-            return Run(folder.path)
+        if stopped_by:
+            return Run(folder.path, stopped_by=stopped_by)
         if not len(data.test) + len(data.val):
             logger.warning("There are no images left to judge the model by.")
             return Run(folder.path, folder.model, metrics)
@@ -313,11 +313,11 @@ def _classify(
     folder = open_run_folder(config, resume=resume, overwrite=overwrite)
     with logging_to(folder.log, earlier=said):
         if config.folds:
-            finished = train_folds(parts, learner, cache, config, folder, resume=resume)
+            stopped_by = train_folds(parts, learner, cache, config, folder, resume=resume)
         else:
-            finished = train_classifier(learner, config, folder, resume=resume)
-        if not finished:
-            return Run(folder.path)
+            stopped_by = train_classifier(learner, config, folder, resume=resume)
+        if stopped_by:
+            return Run(folder.path, stopped_by=stopped_by)
         report = judge(data, config, folder)
     return Run(folder.path, folder.path if config.folds else folder.model, _values(report), report)
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,8 +172,7 @@ def _open_cases(data: str | None, seed: int) -> ClassificationCases:
     """Open the user's volumes, or simulate smooth and spiculated nodules in three splits."""
     if data is not None:
         cases = open_classification(data, published_split="ignore")
-        if len(cases.class_names) != 2:
-            number = len(cases.class_names)
+        if (number := len(cases.class_names)) != 2:
             raise DataError(f"{data} has {number} classes; quickstart takes two, finetune more.")
         return cases.with_splits(seed=seed)
     counts = {"train": NUM_TRAIN, "val": NUM_VAL, "test": NUM_TEST}
@@ -215,8 +215,8 @@ def _finetune(
 
 
 def _finished(run: Run) -> Run:
-    if not run.finished:
-        raise KeyboardInterrupt
+    if run.stopped_by:
+        signal.raise_signal(run.stopped_by)
     return run
 
 

@@ -1,10 +1,11 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from voxlift.core.errors import DataError
-from voxlift.core.files import write_aside, write_text
+from voxlift.core.files import is_left_behind, lock, write_aside, write_text
 
 
 def test_text_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -71,3 +72,29 @@ def test_path_that_is_too_long_is_refused_in_words(tmp_path: Path, path: str) ->
     with pytest.raises(DataError, match="could not be written: File name too long"):
         write_text(tmp_path / path, "text")
     assert not list(tmp_path.iterdir()) or path.startswith("folder")
+
+
+def test_a_temporary_file_is_known_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.tar.gz"
+    with write_aside(path) as aside:
+        aside.write_bytes(b"half")
+        assert aside.suffixes[-2:] == [".tar", ".gz"]
+        assert [each for each in tmp_path.iterdir() if is_left_behind(each)] == [aside]
+    assert not is_left_behind(path)
+
+
+def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+
+    def is_free() -> bool:
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            with path.open("a") as file:
+                os._exit(int(lock(file)))
+        return bool(os.WEXITSTATUS(os.waitpid(child, 0)[1]))
+
+    with path.open("a") as file:
+        assert is_free()
+        assert lock(file)
+        assert not is_free()
+    assert is_free()

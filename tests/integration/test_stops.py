@@ -126,17 +126,6 @@ def test_interrupted_pretraining_goes_on_where_it_stopped(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_terminated_runs_do_not_look_finished(
-    pretrained: Run, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a cluster does when time is over."""
-    words = ("pretrain", "--config", pretrained.folder / "config.yaml", "--out", tmp_path / "run")
-    with monkeypatch.context() as patch:
-        send(signal.SIGTERM, at_step=3, kind=PretrainTask, patch=patch)
-        assert command(*words) == 130
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-
-
 def test_a_finished_run_has_nothing_to_resume(
     pretrained: Run,
     small_pretraining: PretrainConfig,
@@ -157,10 +146,17 @@ def test_a_finished_run_has_nothing_to_resume(
     assert read_checkpoint(out / "checkpoints" / "last.ckpt")["global_step"] == 6
 
 
-def test_nothing_to_resume(tmp_path: Path, pretrained: Run, command: Command) -> None:
-    config = pretrained.folder / "config.yaml"
-    assert command("pretrain", "--config", config, "--out", tmp_path / "run", "--resume") == 1
-    assert not (tmp_path / "run").exists()
+def test_resume_begins_a_run_that_there_is_not(
+    tmp_path: Path, pretrained: Run, command: Command
+) -> None:
+    config, out = pretrained.folder / "config.yaml", tmp_path / "run"
+    assert command("pretrain", "--config", config, "--out", out, "--resume") == 0
+    assert "There is no checkpoint" in (out / "log.txt").read_text()
+    ours, theirs = (
+        read_weight_file(folder / "model.safetensors").tensors
+        for folder in (out, pretrained.folder)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

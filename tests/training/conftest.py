@@ -1,5 +1,6 @@
 """A small run: 24 generated photographs, a network of width 4, six steps an epoch."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,13 @@ class RecordedTask(PretrainTask):
 class SmallRun:
     """What `run_small` did."""
 
-    finished: bool
+    stopped_by: signal.Signals | None
     task: RecordedTask
     folder: RunFolder
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped_by is None
 
 
 RunSmall = Callable[..., SmallRun]
@@ -134,7 +139,7 @@ def run_small() -> RunSmall:
         num_steps = count_steps(config, batches_per_epoch=len(train_loader))
         task = build_task(config, num_steps=num_steps)
         change_task(task)
-        finished = train(
+        stopped_by = train(
             task,
             train_loader,
             val_loader,
@@ -146,6 +151,6 @@ def run_small() -> RunSmall:
             resume=resume,
             callbacks=callbacks,
         )
-        return SmallRun(finished, task, folder)
+        return SmallRun(stopped_by, task, folder)
 
     return run

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from voxlift.training.interrupt import StopRun, interruptible
+from voxlift.training.interrupt import STOP_SIGNALS, StopRun, interruptible
 
 
 def press_ctrl_c() -> None:
@@ -16,7 +16,7 @@ def test_first_ctrl_c_asks_and_second_stops(caplog: pytest.LogCaptureFixture) ->
         seen = [interrupt.requested]
         press_ctrl_c()
         assert [*seen, interrupt.requested] == [False, True]
-        assert "Ctrl-C again stops at once" in caplog.text
+        assert "Ctrl-C again, stops at once" in caplog.text
         with pytest.raises(StopRun):
             press_ctrl_c()
 
@@ -58,3 +58,13 @@ def test_other_threads_leave_ctrl_c_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_all_signals_that_stop_are_handled_alike(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with interruptible() as interrupt:
+        signal.raise_signal(number)
+        assert interrupt.signal == number
+    assert signal.getsignal(number) == before
+    assert len(STOP_SIGNALS) == 4

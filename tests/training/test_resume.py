@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from voxlift.config import PretrainConfig
-from voxlift.core.errors import ConfigError
 from voxlift.training.checkpoints import read_checkpoint
 from voxlift.training.metrics_file import read_metrics
 
@@ -185,13 +184,22 @@ def test_workers_may_change(small_config: PretrainConfig, run_small: Any) -> Non
     assert stopped.task.losses + resumed.task.losses == whole.task.losses
 
 
-def test_resume_without_a_checkpoint_is_refused(
-    small_config: PretrainConfig, run_small: Any
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "two steps"])
+def test_resume_without_a_checkpoint_begins_the_run(
+    small_config: PretrainConfig, run_small: Any, caplog: pytest.LogCaptureFixture, before: str
 ) -> None:
-    with pytest.raises(RuntimeError, match="power"):
-        run_small(small_config, Crash(2))
-    with pytest.raises(ConfigError, match=r"last\.ckpt.*--overwrite"):
-        run_small(small_config, resume=True)
+    caplog.set_level(logging.INFO)
+    whole = run_small(small_config.model_copy(update={"out": small_config.out / "whole"}))
+    config = small_config.model_copy(update={"out": small_config.out / "begun"})
+    if before == "an empty folder":
+        config.out.mkdir()
+    if before == "two steps":
+        with pytest.raises(RuntimeError, match="power"):
+            run_small(config, Crash(2))
+    resumed = run_small(config, resume=True)
+    assert "no checkpoint in" in caplog.text
+    assert resumed.task.losses == whole.task.losses
+    assert_same_ends(resumed, whole)
 
 
 def test_each_step_and_name_stands_once_in_the_metrics(

@@ -1,6 +1,8 @@
 import errno
 import json
 import logging
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,9 @@ def test_an_unfinished_or_foreign_folder_is_refused(config: PretrainConfig) -> N
     (config.out / "thesis.tex").write_text("ten years of work")
     with pytest.raises(ConfigError, match=r"not empty.*--resume.*--overwrite.*--out"):
         open_run_folder(config)
-    with pytest.raises(ConfigError, match="--overwrite will not delete it"):
+    with pytest.raises(ConfigError, match="holds no run of Voxlift"):
         open_run_folder(config, overwrite=True)
-    with pytest.raises(ConfigError, match=r"no run to resume.*config\.yaml is missing"):
+    with pytest.raises(ConfigError, match="holds no run of Voxlift"):
         open_run_folder(config, resume=True)
     assert (config.out / "thesis.tex").read_text() == "ten years of work"
     assert [path.name for path in config.out.iterdir()] == ["thesis.tex"]
@@ -57,7 +59,7 @@ def test_an_unfinished_or_foreign_folder_is_refused(config: PretrainConfig) -> N
 def test_a_config_that_is_not_of_a_run_does_not_make_a_run(config: PretrainConfig) -> None:
     config.out.mkdir()
     (config.out / "config.yaml").write_text("database: production\n")
-    with pytest.raises(ConfigError, match="--overwrite will not delete it"):
+    with pytest.raises(ConfigError, match="holds no run of Voxlift"):
         open_run_folder(config, overwrite=True)
     (config.out / "config.yaml").write_text("no: [yaml")
     with pytest.raises(ConfigError, match="is not YAML"):
@@ -65,12 +67,20 @@ def test_a_config_that_is_not_of_a_run_does_not_make_a_run(config: PretrainConfi
     assert (config.out / "config.yaml").is_file()
 
 
-def test_a_run_that_cannot_be_deleted_is_told(config: PretrainConfig, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_deleted_is_told(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_run_folder(config)
-    (tmp_path / "link").symlink_to(config.out)
-    with pytest.raises(ConfigError, match="cannot be deleted"):
-        open_run_folder(changed(config, out=tmp_path / "link"), overwrite=True)
-    assert (config.out / "config.yaml").is_file()
+
+    def busy(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", path)
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    with pytest.raises(ConfigError, match="cannot be deleted: Device or resource busy"):
+        open_run_folder(config, overwrite=True)
+    # What is left is still known as a run.
+    monkeypatch.undo()
+    open_run_folder(config, overwrite=True)
 
 
 def test_overwrite_replaces_a_run(config: PretrainConfig) -> None:
@@ -82,6 +92,37 @@ def test_overwrite_replaces_a_run(config: PretrainConfig) -> None:
     open_run_folder(changed(config, seed=5), overwrite=True)
     assert not folder.metrics.exists()
     assert load_yaml(folder.config)["seed"] == 5
+
+
+def test_resume_begins_what_was_killed_before_its_first_file(config: PretrainConfig) -> None:
+    for flags in ({"resume": True}, {}):
+        config.out.mkdir()
+        (config.out / ".voxlift-0123abcd.config.yaml").write_text("seed: 3")
+        open_run_folder(config, **flags)
+        names = {path.name for path in config.out.iterdir()}
+        assert names == {"config.yaml", "environment.json", "checkpoints", "figures"}
+        shutil.rmtree(config.out)
+
+
+def test_what_killed_processes_left_is_removed(config: PretrainConfig) -> None:
+    folder = open_run_folder(config)
+    ours = folder.checkpoints / ".voxlift-0123abcd.last.ckpt"
+    users = [".voxlift-notes.txt", ".0123abcd.last.ckpt", "voxlift-0123abcd.last.ckpt"]
+    for name in (ours.name, *users):
+        (folder.checkpoints / name).write_text("")
+    open_run_folder(config, resume=True)
+    assert sorted(path.name for path in folder.checkpoints.iterdir()) == sorted(users)
+
+
+def test_a_killed_overwrite_leaves_a_run(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run_folder(config)
+    monkeypatch.setattr(shutil, "rmtree", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        open_run_folder(config, overwrite=True)
+    monkeypatch.undo()
+    open_run_folder(config, overwrite=True)
 
 
 def test_flags_that_exclude_each_other(config: PretrainConfig) -> None:

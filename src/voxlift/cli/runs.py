@@ -109,9 +109,9 @@ def _show_judged(run: Run, *, task: str) -> int:
 
 
 def _show_run(run: Run) -> int:
-    if not run.finished:
+    if run.stopped_by:
         err.print(f"Interrupted. Go on with the same command and --resume ({run.folder}).")
-        return 130
+        return 128 + run.stopped_by
     table = Table("metric", "value")
     for name, value in run.metrics.items():
         table.add_row(name, f"{value:.4f}")

@@ -1,16 +1,25 @@
 """Writing files so that a half-written one never bears the final name."""
 
+import errno
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from voxlift.core.errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
 # Characters of up to 4 bytes; with what comes before, a name may have 255.
-_MAX_KEPT = 60
+_MAX_KEPT = 59
+_ASIDE = re.compile(r"\.voxlift-[0-9a-f]{8}\..+")
 
 
 @contextmanager
@@ -28,7 +37,7 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # Of a long name only the end, or it would be too long for the disk.
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name[-_MAX_KEPT:]}")
+    aside = path.with_name(f".voxlift-{uuid.uuid4().hex[:8]}.{path.name[-_MAX_KEPT:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -52,6 +61,26 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether a file is a temporary one of `write_aside`; one of a process that lives, or died."""
+    return _ASIDE.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
+
+
+def lock(file: IO[str]) -> bool:
+    """Lock an open file against other processes until it is closed, or this process ends.
+
+    Returns:
+        False if another process holds the lock. Where the disk or the system has no locks, True.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 def check_writable(folder: Path) -> None:

@@ -6,6 +6,7 @@ the batches that are left.
 """
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -253,6 +254,7 @@ class ResumableLoader(Generic[Batch]):
             batch_sampler=_Remaining(self.batch_sampler, start),
             num_workers=self.workers,
             collate_fn=_unchanged,
+            worker_init_fn=_ignore_signals,
             pin_memory=torch.cuda.is_available(),
             # An own generator, so that loading leaves the global random state alone.
             generator=torch_generator(self.batch_sampler.seed, "workers", epoch),
@@ -302,6 +304,14 @@ class _Fetch(Dataset[Any]):
 
     def __getitem__(self, pair: Pair) -> object:
         return self.__getitems__([pair])
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the main process when to stop; a signal may reach its workers too."""
+    del worker
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _unchanged(batch: Any) -> Any:

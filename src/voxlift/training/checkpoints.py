@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_aside
@@ -114,17 +114,17 @@ class BestCheckpoint(Checkpoint):
 
 
 class ResumePoint(Checkpoint):
-    """Save where the run can go on exactly: every so many steps, at Ctrl-C, and when it is done.
+    """Save where the run can go on exactly: every so many steps, at a signal, and when it is done.
 
     A checkpoint is only taken between two steps of the optimizer, never between batches whose
-    gradients are still being added up. One taken just before a validation is taken again behind it,
-    so that a resumed run has the validation's outcome. This callback also ends the run.
+    gradients are still being added up. One taken just before a validation is taken again behind it.
+    This callback also ends the run.
 
     Args:
         path: Where the checkpoint is kept.
         every: Steps of the optimizer between two checkpoints.
         num_steps: Steps of the whole run.
-        interrupt: Whether the user asked the run to stop.
+        interrupt: Whether the run was asked to stop.
     """
 
     def __init__(self, path: Path, *, every: int, num_steps: int, interrupt: Interrupt) -> None:
@@ -134,6 +134,7 @@ class ResumePoint(Checkpoint):
         self.interrupt = interrupt
         self._step = 0
         self._saved_at = -1
+        self._validated = False
         self._stopped_early = False
 
     def on_train_start(
@@ -143,48 +144,117 @@ class ResumePoint(Checkpoint):
         del pl_module
         self._step = trainer.global_step
 
-    def on_train_batch_start(self, *_: object) -> None:
-        """Stop if that was asked for.
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Save if the optimizer has just stepped and a checkpoint is due; end the run.
 
         Raises:
-            StopRun: Once the checkpoint of the last step is written.
+            StopRun: If that was asked for, with the checkpoint written.
         """
-        if self.interrupt.requested and self._saved_at == self._step:
-            raise StopRun
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-        """Save if the optimizer has just stepped and a checkpoint is due; end the run."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
+        self._validated = False
         if self._step >= self.num_steps:
             # Rather than by Lightning's max_steps, which leaves out the last validation, and with
             # which a checkpoint from the end of an epoch skips an epoch's data.
             trainer.should_stop = True
-        elif self.interrupt.requested or self._step % self.every == 0:
+        elif (
+            self.interrupt.requested
+            or self._step % self.every == 0
+            # From here, for Lightning would not resume with a last validation out of turn.
+            or self._step == self.num_steps - 1
+        ):
             self._save(trainer)
+        self._stop_if_asked()
+
+    def on_validation_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object
+    ) -> None:
+        """Save and stop if that was asked for; the resumed run begins with this validation.
+
+        Raises:
+            StopRun: If that was asked for, with the checkpoint written.
+        """
+        if not self.interrupt.requested or _adds_up_gradients(trainer):
+            return
+        if not trainer.should_stop:
+            for callback in trainer.callbacks:
+                if isinstance(callback, WeightAveraging):
+                    # The network has the averaged weights for now; that takes them out again.
+                    callback.on_validation_epoch_end(trainer, pl_module)
+            self._save(trainer)
+        self._stop_if_asked()
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Save again, now with the outcome of the validation."""
+        """Save again, now with the outcome of the validation.
+
+        Raises:
+            StopRun: If that was asked for, with the checkpoint written.
+        """
         del pl_module
-        if self._saved_at == self._step:
+        self._validated = True
+        # What the validation ends is saved at the end of the epoch, together with that.
+        if trainer.should_stop or _adds_up_gradients(trainer):
+            return
+        if self._saved_at == self._step or self.interrupt.requested:
             self._save(trainer)
+        self._stop_if_asked()
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Save again behind the end of the epoch, and at the end of the run."""
+        """Save again behind the end of the epoch, and at the end of the run.
+
+        Raises:
+            StopRun: If that was asked for, with the checkpoint written.
+        """
         del pl_module
-        if self._saved_at == self._step or trainer.should_stop:
-            self._stopped_early = trainer.should_stop and self._step < self.num_steps
+        self._stopped_early = trainer.should_stop and self._step < self.num_steps
+        self._validated = True
+        if self._saved_at == self._step or trainer.should_stop or self.interrupt.requested:
             self._save(trainer)
+        self._stop_if_asked()
 
     def state_dict(self) -> dict[str, bool]:
-        """Return whether the run ended before its last step."""
+        """Return whether the run has ended before its last step."""
         return {STOPPED_EARLY: self._stopped_early}
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Say where in its loops the run is, so that Lightning resumes with what comes next.
+
+        At the end of a batch Lightning's counters say that the batch goes on, and a resumed run
+        would leave out a validation, or the end of an epoch, that follows it. What is saved is that
+        the batch is over, and that its validation, if there is one, is either over or just begun.
+        """
+        del trainer, pl_module
+        loops = checkpoint["loops"]["fit_loop"]
+        for count in ("total", "current"):
+            batches = loops["epoch_loop.batch_progress"][count]
+            batches["completed"] = batches["processed"]
+        validation = loops["epoch_loop.val_loop.batch_progress"]
+        none = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
+        if self._validated:
+            validation["total"] = none
+        else:
+            validation.update(total={**none, "ready": 1, "started": 1}, current=none)
+            validation["is_last_batch"] = False
 
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_at = self._step
+
+    def _stop_if_asked(self) -> None:
+        if self.interrupt.requested:
+            raise StopRun
+
+
+def _adds_up_gradients(trainer: lightning.Trainer) -> bool:
+    """Whether batches of a step that is still to be taken have been computed."""
+    return trainer.fit_loop._should_accumulate()

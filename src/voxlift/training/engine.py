@@ -1,6 +1,7 @@
 """The Lightning Trainer, as every run of Voxlift sets it up."""
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,10 @@ from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     EMAWeightAveraging,
-    LearningRateMonitor,
     RichProgressBar,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import DataError, VoxliftError
@@ -29,9 +29,9 @@ from voxlift.training.checkpoints import (
 )
 from voxlift.training.guards import FiniteGradientGuard, FiniteLossGuard, Throughput
 from voxlift.training.hardware import choose_device, choose_precision, compile_backbone
-from voxlift.training.interrupt import Interrupt, StopRun, interruptible
+from voxlift.training.interrupt import Interrupt, OwnSignals, StopRun, interruptible
 from voxlift.training.memory import explain_out_of_memory, is_out_of_memory
-from voxlift.training.metrics_file import MetricsFile
+from voxlift.training.metrics_file import MetricsLog
 from voxlift.training.progress import ValidationLog
 from voxlift.training.quiet import quiet_lightning
 from voxlift.training.reproducible import SeededSteps
@@ -73,8 +73,8 @@ def train(
     header: WeightHeader,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
-) -> bool:
-    """Train a task in its run folder until its steps are done or it is interrupted or terminated.
+) -> signal.Signals | None:
+    """Train a task in its run folder until its steps are done or a signal stops it.
 
     Args:
         task: What to train.
@@ -85,22 +85,26 @@ def train(
         monitor: What the best checkpoint is chosen by.
         num_steps: Optimizer steps of the whole run.
         header: Description of the model for its checkpoints.
-        resume: Go on from the last checkpoint.
+        resume: Go on from the last checkpoint, or begin if there is none yet.
         callbacks: More callbacks, such as an early stop.
 
     Returns:
-        Whether the run is finished; False if the user interrupted it.
+        The signal that has stopped the run; None if it is finished.
 
     Raises:
-        ConfigError: If there is no checkpoint to resume from, if the loss stops being finite, or
-            if memory runs out; the message says what to do.
+        ConfigError: If the checkpoint cannot be read, if the loss stops being finite, or if memory
+            runs out; the message says what to do.
         DataError: If the disk is full.
     """
-    checkpoint = read_checkpoint(folder.last_checkpoint) if resume else None
+    checkpoint = None
+    if resume and folder.last_checkpoint.is_file():
+        checkpoint = read_checkpoint(folder.last_checkpoint)
+    elif resume:
+        logger.info("There is no checkpoint in %s yet: the run begins.", folder.path)
     if checkpoint and is_finished(checkpoint, num_steps=num_steps):
         logger.info("Training ended at step %d already.", checkpoint["global_step"])
         task.load_state_dict(checkpoint["state_dict"])
-        return True
+        return None
     if config.machine.compile:
         compile_backbone(task)
     with quiet_lightning(), interruptible() as interrupt:
@@ -120,12 +124,11 @@ def train(
                 task,
                 train_loader,
                 val_loader,
-                ckpt_path=folder.last_checkpoint if resume else None,
+                ckpt_path=folder.last_checkpoint if checkpoint else None,
                 weights_only=True,
             )
-        except (StopRun, SIGTERMException):
-            _say_where_stopped(folder, step=trainer.global_step)
-            return False
+        except StopRun:
+            pass  # A signal asked for it.
         except OSError as error:
             raise DataError(
                 f"{folder.path} could not be written to: {error.strerror or error}. "
@@ -135,7 +138,9 @@ def train(
             if not is_out_of_memory(error):
                 raise
             raise explain_out_of_memory(error, task, train_loader, config) from error
-    return True
+    if interrupt.signal:
+        _say_where_stopped(folder, step=trainer.global_step)
+    return interrupt.signal
 
 
 def _say_where_stopped(folder: RunFolder, *, step: int) -> None:
@@ -143,7 +148,7 @@ def _say_where_stopped(folder: RunFolder, *, step: int) -> None:
         kept = read_checkpoint(folder.last_checkpoint)["global_step"]
         logger.info("Stopped at step %d; --resume goes on from step %d.", step, kept)
     else:
-        logger.info("Stopped at step %d, before the first checkpoint.", step)
+        logger.info("Stopped at step %d, before the first checkpoint; --resume begins again.", step)
 
 
 def measure(
@@ -177,8 +182,13 @@ def measure(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            callbacks=[OwnSignals()],
+            plugins=[LightningEnvironment()],
         )
-        results = trainer.validate(task, val_loader, verbose=False)
+        try:
+            results = trainer.validate(task, val_loader, verbose=False)
+        except SystemExit as left:  # What Lightning makes of Ctrl-C.
+            raise KeyboardInterrupt from left
     return dict(results[0])
 
 
@@ -195,12 +205,21 @@ def _build_trainer(
     more: Sequence[Callback],
 ) -> lightning.Trainer:
     device = choose_device(config.machine)
+    metrics = MetricsLog(
+        folder.metrics,
+        every=min(10, batches_per_epoch, num_steps),
+        num_steps=num_steps,
+        tensorboard=TensorBoardLogger(
+            folder.path / "tensorboard", name="", version="", purge_step=resume_step
+        ),
+    )
     callbacks: list[Callback] = [
+        OwnSignals(),
         FiniteLossGuard(),
         FiniteGradientGuard(),
-        LearningRateMonitor("step"),
         SeededSteps(config.seed),
-        Throughput(),
+        metrics,
+        Throughput(metrics),
         ValidationLog(num_steps),
         *more,
     ]
@@ -232,15 +251,12 @@ def _build_trainer(
         check_val_every_n_epoch=None if config.val_steps else 1,
         gradient_clip_val=config.optimization.gradient_clip or None,
         callbacks=callbacks,
-        logger=[
-            MetricsFile(folder.metrics, resume_step=resume_step),
-            TensorBoardLogger(folder.path / "tensorboard", name="", version=""),
-        ],
-        log_every_n_steps=min(10, batches_per_epoch, num_steps),
+        logger=False,
         num_sanity_val_steps=0,
         enable_progress_bar=show_progress,
         enable_model_summary=False,
-        plugins=[WholeCheckpoints(header)],
+        # Under SLURM too: what Lightning does there at signals is done here.
+        plugins=[WholeCheckpoints(header), LightningEnvironment()],
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )

@@ -1,6 +1,7 @@
 """Classifiers ready to be trained: one alone, or one for each fold of a cross-validation."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +68,10 @@ def prepare_classifier(
 
 def train_classifier(
     learner: Learner, config: FinetuneConfig, folder: RunFolder, *, resume: bool
-) -> bool:
-    """Train one network; True once its model is saved."""
+) -> signal.Signals | None:
+    """Train one network and save its model, unless a signal stops it: that is returned."""
     task, val_loader = learner.task, learner.val_loader
-    finished = train(
+    stopped_by = train(
         task,
         learner.train_loader,
         val_loader,
@@ -82,11 +83,11 @@ def train_classifier(
         resume=resume,
         callbacks=early_stop("val/auroc", config.patience),
     )
-    if finished:
+    if not stopped_by:
         metrics = measure(task, val_loader, config=config, folder=folder, checkpoint="best")
         save_classifier(task.model, learner.data, config, folder, metrics)
     draw_learning_curves(folder)
-    return finished
+    return stopped_by
 
 
 def train_folds(
@@ -97,17 +98,21 @@ def train_folds(
     folder: RunFolder,
     *,
     resume: bool,
-) -> bool:
-    """Train one network a fold, each in a run folder of its own; finished ones are kept."""
+) -> signal.Signals | None:
+    """Train one network a fold, each in a run folder of its own; finished ones are kept.
+
+    Returns:
+        The signal that has stopped the run; None if all folds are finished.
+    """
     for number, part in enumerate(parts):
         path = folder.path / f"fold-{number}"
         inner = config.model_copy(update={"out": path})
-        started = resume and RunFolder(path).last_checkpoint.is_file()
-        if started and RunFolder(path).model.is_file():
+        if resume and RunFolder(path).model.is_file():
             continue
-        inner_folder = open_run_folder(inner, resume=started, overwrite=not started)
+        inner_folder = open_run_folder(inner, resume=resume)
         logger.info("Fold %d of %d", number + 1, config.folds)
         learner = first if number == 0 else prepare_classifier(part, inner, cache)
-        if not train_classifier(learner, inner, inner_folder, resume=started):
-            return False
-    return True
+        stopped_by = train_classifier(learner, inner, inner_folder, resume=resume)
+        if stopped_by:
+            return stopped_by
+    return None

@@ -1,5 +1,6 @@
 """Callbacks that watch a run: against NaN, and by saying how fast it goes."""
 
+import math
 import time
 
 import lightning
@@ -8,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from voxlift.core.errors import ConfigError
+from voxlift.training.metrics_file import MetricsLog
 
 
 class NonFiniteLossError(ConfigError):
@@ -72,10 +74,15 @@ class FiniteGradientGuard(Callback):
 class Throughput(Callback):
     """Show samples per second in the progress bar and log them once an epoch.
 
-    What counts is the time from batch to batch, so that waiting for data is part of it.
+    What counts is the time from batch to batch, so that waiting for data is part of it. A resumed
+    run counts on.
+
+    Args:
+        log: Where the epoch's mean is logged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: MetricsLog) -> None:
+        self._log = log
         self._samples = 0
         self._seconds = 0.0
         self._started = 0.0
@@ -109,7 +116,15 @@ class Throughput(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Log the epoch's mean and start anew."""
-        del trainer
-        if self._seconds:
-            pl_module.log("train/samples_per_second", self._samples / self._seconds)
+        del pl_module
+        rate = self._samples / self._seconds if self._seconds else math.nan
+        self._log.write(trainer, {"train/samples_per_second": rate})
         self._samples, self._seconds = 0, 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what was counted in this epoch."""
+        return {"samples": self._samples, "seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Take over what was counted in the epoch that is resumed."""
+        self._samples, self._seconds = int(state_dict["samples"]), state_dict["seconds"]

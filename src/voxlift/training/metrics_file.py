@@ -1,81 +1,161 @@
 """`metrics.jsonl`: one number a line, readable while the run goes on."""
 
 import json
+import logging
 import math
-from argparse import Namespace
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities import rank_zero_only
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from voxlift.core.errors import DataError
-from voxlift.core.files import write_text
+
+logger = logging.getLogger(__name__)
 
 
-class MetricsFile(Logger):
-    """Append each metric as `{"step", "epoch", "split", "name", "value"}`.
+class MetricsLog(Callback):
+    """Append each metric to a file as `{"step", "epoch", "split", "name", "value"}`.
 
-    Metrics are named `split/name`. Lines behind the step at which a run is resumed are dropped, so
-    that no step stands twice.
+    Metrics are named `split/name`. All lines of a step are in the file before a checkpoint of that
+    step is written, and the checkpoint counts them. A resumed run cuts the file to that count, so
+    that it ends as the file of a run that was never interrupted.
 
     Args:
         path: The file.
-        resume_step: Step of the checkpoint that the run goes on from; None for a new run.
+        every: Optimizer steps between two lines on training.
+        num_steps: Optimizer steps of the whole run; the last one is always logged.
+        tensorboard: Logger that receives the same numbers; None for no other.
     """
 
-    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
-        super().__init__()
-        self.path = path
-        if resume_step is not None and path.exists():
-            kept = [line for line in read_metrics(path) if line["step"] < resume_step]
-            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """Version of the run; there is one run a folder."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every: int,
+        num_steps: int,
+        tensorboard: TensorBoardLogger | None = None,
     ) -> None:
-        """Ignore them: `config.yaml` has the config."""
+        self.path = path
+        self.every = every
+        self.num_steps = num_steps
+        self._tensorboard = tensorboard
+        self._lines = 0
+        self._step = 0
+        self._rates: dict[str, float] = {}
 
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append the metrics of one step.
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Cut the file to the lines that the checkpoint counted; to none in a new run."""
+        del pl_module
+        self._step = trainer.global_step
+        keep_lines(self.path, self._lines)
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Note the learning rates of the step: when it is over, they are those of the next."""
+        groups = trainer.optimizers[0].param_groups
+        names = ["lr"] if len(groups) == 1 else [f"lr/pg{n + 1}" for n in range(len(groups))]
+        self._rates = {name: group["lr"] for name, group in zip(names, groups, strict=True)}
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Write the learning rates and what training has logged, if the optimizer has stepped."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every == 0 or self._step == self.num_steps:
+            self.write(trainer, self._rates | _logged(trainer, "train/"))
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write what the validation has logged."""
+        del pl_module
+        self.write(trainer, _logged(trainer, "val/"))
+
+    def on_train_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Close what is open."""
+        del trainer, pl_module
+        self._close("success")
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Close what is open."""
+        del trainer, pl_module, exception
+        self._close("failed")
+
+    def write(self, trainer: lightning.Trainer, metrics: Mapping[str, float]) -> None:
+        """Append the metrics of the step that was taken last.
 
         Raises:
             DataError: If the disk is full.
         """
-        metrics = dict(metrics)
-        epoch = metrics.pop("epoch", None)
+        step = trainer.global_step - 1
         lines = []
         for key, value in metrics.items():
             split, _, name = key.rpartition("/")
-            lines.append(
-                {
-                    "step": step,
-                    "epoch": None if epoch is None else int(epoch),
-                    "split": split or "train",
-                    "name": name,
-                    "value": value if math.isfinite(value) else None,
-                }
-            )
+            line = {
+                "step": step,
+                "epoch": trainer.current_epoch,
+                "split": split or "train",
+                "name": name,
+                "value": value if math.isfinite(value) else None,
+            }
+            lines.append(json.dumps(line) + "\n")
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+                file.write("".join(lines))
         except OSError as error:
             raise DataError(
                 f"{self.path} could not be written: {error.strerror or error}. "
                 "Free some space and go on with --resume."
             ) from error
+        self._lines += len(lines)
+        if self._tensorboard is not None:
+            self._tensorboard.log_metrics(dict(metrics), step)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many lines there are."""
+        return {"lines": self._lines}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take the number of lines over from the run that is resumed."""
+        self._lines = state_dict["lines"]
+
+    def _close(self, status: str) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.finalize(status)
+
+
+def _logged(trainer: lightning.Trainer, prefix: str) -> dict[str, float]:
+    found = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in found if name.startswith(prefix)}
+
+
+def keep_lines(path: Path, number: int) -> None:
+    """Cut a text file behind so many lines; one that is missing is left so if that is none."""
+    if not path.exists() and not number:
+        return
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if len(whole) < number:
+        logger.warning(
+            "%s has %d lines where the checkpoint has counted %d: the rest are lost.",
+            path,
+            len(whole),
+            number,
+        )
+    if path.exists():
+        os.truncate(path, sum(len(line) for line in whole[:number]))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

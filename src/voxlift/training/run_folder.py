@@ -15,7 +15,7 @@ import yaml
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import ConfigError
-from voxlift.core.files import write_text
+from voxlift.core.files import is_left_behind, lock, write_text
 
 FREE_TO_CHANGE = (
     "epochs",
@@ -56,20 +56,25 @@ def open_run_folder(
 ) -> RunFolder:
     """Make the run folder, or check that a run can be resumed in it.
 
+    What writing processes that were killed have left half-written is removed.
+
     Args:
         config: Config of the run; it is written to the folder.
-        resume: Go on with the run that the folder holds.
+        resume: Go on with the run that the folder holds; begin it if there is none yet.
         overwrite: Delete what the folder holds.
 
     Raises:
-        ConfigError: If the folder is not empty and neither flag is given, if there is nothing to
-            resume, or if the config differs from the one that the run was started with.
+        ConfigError: If the folder is not empty and neither flag is given, if it holds no run, if
+            the config differs from the one that the run was started with, or if another process is
+            training in it.
         DataError: If the folder cannot be written to.
     """
     check_run_folder(config, resume=resume, overwrite=overwrite)
     folder = RunFolder(config.out)
     if overwrite and folder.path.exists():
         _remove_run(folder)
+    for path in filter(is_left_behind, folder.path.rglob(".*")):
+        path.unlink(missing_ok=True)
     write_text(folder.config, to_yaml(config))
     write_text(folder.environment, json.dumps(describe_environment(), indent=2) + "\n")
     folder.checkpoints.mkdir(exist_ok=True)
@@ -93,29 +98,50 @@ def check_run_folder(config: RunConfig, *, resume: bool = False, overwrite: bool
         raise ConfigError("--resume and --overwrite exclude each other; give one of them.")
     if folder.path.exists() and not folder.path.is_dir():
         raise ConfigError(f"{folder.path} is a file; choose a folder with --out.")
+    if not folder.path.exists() or all(map(is_left_behind, folder.path.iterdir())):
+        return
+    if not resume and not overwrite:
+        raise ConfigError(
+            f"The run folder {folder.path} is not empty. Go on with its run (--resume), "
+            "replace it (--overwrite), or choose another folder with --out."
+        )
+    _check_is_run(folder)
+    _check_not_running(folder)
     if resume:
-        _check_resumable(folder, config)
-    elif folder.path.exists() and any(folder.path.iterdir()):
-        if not overwrite:
-            raise ConfigError(
-                f"The run folder {folder.path} is not empty. Go on with its run (--resume), "
-                "replace it (--overwrite), or choose another folder with --out."
-            )
-        _check_is_run(folder)
+        _check_same_config(folder, config)
 
 
 def _check_is_run(folder: RunFolder) -> None:
     settings = load_yaml(folder.config).keys() if folder.config.is_file() else ()
     if OF_A_RUN.difference(settings):
         raise ConfigError(
-            f"{folder.path} is not empty and holds no run of Voxlift, so --overwrite will not "
-            "delete it. Choose another folder with --out."
+            f"{folder.path} is not empty and holds no run of Voxlift, so it is neither resumed nor "
+            "overwritten. Choose another folder with --out."
         )
+
+
+def _check_not_running(folder: RunFolder) -> None:
+    if folder.log.is_file():
+        with folder.log.open("a") as file:
+            if not lock(file):
+                raise _another_process(folder.path)
+
+
+def _another_process(path: Path) -> ConfigError:
+    return ConfigError(
+        f"Another process is training in {path}. Wait for its end or stop it, or choose another "
+        "folder with --out."
+    )
 
 
 def _remove_run(folder: RunFolder) -> None:
     try:
-        shutil.rmtree(folder.path)
+        # The config last: if this process is killed, what is left is still known as a run.
+        for path in sorted(folder.path.iterdir(), key=lambda path: path == folder.config):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
         raise ConfigError(
             f"The run in {folder.path} cannot be deleted: {error.strerror or error}. "
@@ -123,12 +149,7 @@ def _remove_run(folder: RunFolder) -> None:
         ) from error
 
 
-def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
-    if not folder.config.is_file():
-        raise ConfigError(
-            f"There is no run to resume in {folder.path}: config.yaml is missing. "
-            "Leave out --resume to start one."
-        )
+def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
     changes = config_differences(load_yaml(folder.config), config.model_dump(mode="json"))
     if changes:
         raise ConfigError(
@@ -240,11 +261,19 @@ class _LogFile(logging.FileHandler):
 def logging_to(path: Path, *, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
     """Send what Voxlift logs to a file as well, for as long as the block lasts.
 
+    The file is locked meanwhile: no other process can train in its folder.
+
     Args:
         path: The file; it is appended to.
         earlier: What was logged before the file could be written.
+
+    Raises:
+        ConfigError: If another process has locked the file.
     """
     handler = _LogFile(path, encoding="utf-8")
+    if not lock(handler.stream):
+        handler.close()
+        raise _another_process(path.parent)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for record in earlier:
         handler.handle(record)
