@@ -89,7 +89,7 @@ def scans(
             noise = np.random.default_rng(seed).normal(0, 20, mask.shape)
             image = (np.where(mask, 10 * mask.astype(int), -600) + noise).astype(np.int16)
             spacing_mm = (2.0, 0.7 + 0.1 * (seed % 2), 0.7)
-            for start, array in zip(places, (image, mask), strict=True):
+            for start, array in zip(places, (image, mask.astype(np.int16)), strict=True):
                 write_volume(folder / f"{start}{name}.nii", Volume(array, spacing_mm=spacing_mm))
         return folder
 
