@@ -34,7 +34,7 @@ CONFIGS = {
 
 
 def run(config: Any, task: str, *, resume: bool = False) -> Run:
-    command: Any = pretrain if task == "pretrain" else finetune
+    command: Callable[..., Run] = pretrain if task == "pretrain" else finetune
     return command(config, resume=resume)
 
 
@@ -235,11 +235,12 @@ def test_a_real_process_in_a_loop(
     """As under a scheduler: the same command, with --resume, until it succeeds."""
     whole: Run = request.getfixturevalue(TASKS[task])
     out = tmp_path / "run"
-    words = ["-m", "voxlift", "finetune", "--config", whole.folder / "config.yaml", "--out", out]
-    codes = []
+    program = "import sys, voxlift.cli; sys.exit(voxlift.cli.main())"
+    words = ["finetune", "--config", str(whole.folder / "config.yaml"), "--out", str(out)]
+    codes: list[int] = []
     for wanted in (out / "config.yaml", out / "metrics.jsonl", None):
         process = subprocess.Popen(
-            [sys.executable, *words, "--resume", "--checkpoint-steps", "500"],
+            [sys.executable, "-c", program, *words, "--resume"],
             stderr=subprocess.PIPE,
         )
         while wanted and not wanted.exists():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 from typing import Any
@@ -182,6 +183,30 @@ def test_workers_may_change(small_config: PretrainConfig, run_small: Any) -> Non
     machine = config.machine.model_copy(update={"workers": 1})
     resumed = run_small(config.model_copy(update={"machine": machine}), resume=True)
     assert stopped.task.losses + resumed.task.losses == whole.task.losses
+
+
+class SignalToAll(CtrlC):
+    """Send SIGTERM to the workers and then to the run, as a scheduler does."""
+
+    def on_before_backward(self, *_: object) -> None:
+        self.batches_left -= 1
+        if self.batches_left < 0:
+            workers = multiprocessing.active_children()
+            assert workers
+            for process in (*(worker.pid for worker in workers), os.getpid()):
+                assert process
+                os.kill(process, signal.SIGTERM)
+
+
+def test_a_signal_to_all_processes_saves(small_config: PretrainConfig, run_small: Any) -> None:
+    whole = run_small(small_config.model_copy(update={"out": small_config.out / "whole"}))
+    machine = small_config.machine.model_copy(update={"workers": 1})
+    config = small_config.model_copy(update={"out": small_config.out / "parts", "machine": machine})
+    stopped = run_small(config, SignalToAll(2))
+    assert stopped.stopped_by == signal.SIGTERM
+    resumed = run_small(config, resume=True)
+    assert stopped.task.losses + resumed.task.losses == whole.task.losses
+    assert_same_ends(resumed, whole)
 
 
 @pytest.mark.parametrize("before", ["nothing", "an empty folder", "two steps"])

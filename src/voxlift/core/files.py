@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,10 +13,8 @@ from typing import IO
 
 from voxlift.core.errors import DataError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has no such locks.
-    fcntl = None  # type: ignore[assignment]
 
 # Characters of up to 4 bytes; with what comes before, a name may have 255.
 _MAX_KEPT = 59
@@ -74,7 +73,7 @@ def lock(file: IO[str]) -> bool:
     Returns:
         False if another process holds the lock. Where the disk or the system has no locks, True.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

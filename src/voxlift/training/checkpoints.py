@@ -125,13 +125,23 @@ class ResumePoint(Checkpoint):
         every: Steps of the optimizer between two checkpoints.
         num_steps: Steps of the whole run.
         interrupt: Whether the run was asked to stop.
+        averaging: What averages the weights of the run, if anything.
     """
 
-    def __init__(self, path: Path, *, every: int, num_steps: int, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every: int,
+        num_steps: int,
+        interrupt: Interrupt,
+        averaging: WeightAveraging | None = None,
+    ) -> None:
         self.path = path
         self.every = every
         self.num_steps = num_steps
         self.interrupt = interrupt
+        self.averaging = averaging
         self._step = 0
         self._saved_at = -1
         self._validated = False
@@ -178,10 +188,9 @@ class ResumePoint(Checkpoint):
         if not self.interrupt.requested or _adds_up_gradients(trainer):
             return
         if not trainer.should_stop:
-            for callback in trainer.callbacks:
-                if isinstance(callback, WeightAveraging):
-                    # The network has the averaged weights for now; that takes them out again.
-                    callback.on_validation_epoch_end(trainer, pl_module)
+            if self.averaging:
+                # The network has the averaged weights for now; that takes them out again.
+                self.averaging.on_validation_epoch_end(trainer, pl_module)
             self._save(trainer)
         self._stop_if_asked()
 

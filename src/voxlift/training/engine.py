@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -15,7 +16,6 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import DataError, VoxliftError
@@ -223,8 +223,9 @@ def _build_trainer(
         ValidationLog(num_steps),
         *more,
     ]
-    if config.optimization.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=config.optimization.ema_decay))
+    decay = config.optimization.ema_decay
+    averaging = EMAWeightAveraging(decay=decay) if decay else None
+    callbacks += [averaging] if averaging else []
     callbacks += [
         BestCheckpoint(
             folder.best_checkpoint,
@@ -236,6 +237,7 @@ def _build_trainer(
             every=config.checkpoint_steps,
             num_steps=num_steps,
             interrupt=interrupt,
+            averaging=averaging,
         ),
     ]
     show_progress = config.machine.progress and sys.stderr.isatty()

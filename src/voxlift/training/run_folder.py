@@ -271,7 +271,7 @@ def logging_to(path: Path, *, earlier: Sequence[logging.LogRecord] = ()) -> Iter
         ConfigError: If another process has locked the file.
     """
     handler = _LogFile(path, encoding="utf-8")
-    if not lock(handler.stream):
+    if handler.stream and not lock(handler.stream):
         handler.close()
         raise _another_process(path.parent)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
