@@ -4,13 +4,13 @@ Command: `uv run python scripts/fuzz.py --cases 200000 --seed 0 --json
 benchmarks/results/robustness.json`; `--only NAME` tries one reader, and `--case NUMBER --keep
 FOLDER` with it makes one input again and reads it.
 
-A case is a small sound input (`fuzz_seeds.py`), damaged by a generator that depends on the seed, the
-reader and the case's number alone (`fuzz_mutations.py`), and read in a child process by what a user
-would call (`fuzz_readers.py`). A child takes many cases, one after the other, under a limit of
-memory; a timer of its own processor time kills it, also where native code hangs. So death and
-hanging are those of the case that was announced last; it goes on with the next one in another child.
+A case is a small sound input (`fuzz_seeds.py`), damaged by a generator that depends on the seed,
+the reader and the case's number alone (`fuzz_mutations.py`), and read in a child process by what a
+user would call (`fuzz_readers.py`). A child takes many cases, one after the other, under a limit of
+memory; a timer of its processor time kills it, also where native code hangs. Where a child dies or
+hangs, it was over the first case that it did not report, and another child goes on with the next.
 Every case that ends in anything but success or our own error is read once more, alone in a new
-child, and what happens there is what counts.
+child; if nothing goes wrong there, what went wrong first still counts.
 """
 
 import argparse
@@ -143,12 +143,14 @@ def fuzz(
         outcomes = _in_child(reader, seeds, seed=seed, cases=waiting[:BATCH])
         waiting = waiting[len(outcomes) :]
         for outcome in outcomes:
-            if outcome.kind not in (ACCEPTED, REFUSED):
-                (outcome,) = _in_child(reader, seeds, seed=seed, cases=[outcome.case])
-            counts[outcome.kind] += 1
-            if outcome.kind not in (ACCEPTED, REFUSED):
-                found.append(outcome)
-                logger.warning("%s, case %d: %s", reader, outcome.case, outcome.kind)
+            kind = outcome.kind
+            if kind not in (ACCEPTED, REFUSED):
+                (alone,) = _in_child(reader, seeds, seed=seed, cases=[outcome.case])
+                if alone.kind != kind:
+                    kind = f"{kind}; alone {alone.kind}"
+                found.append(Outcome(outcome.case, kind, outcome.seconds))
+                logger.warning("%s, case %d: %s", reader, outcome.case, kind)
+            counts[kind] += 1
     return counts, found
 
 
@@ -239,8 +241,9 @@ def _limit() -> None:
 
 
 def make_seeds(readers: Sequence[str]) -> dict[str, list[Files]]:
-    """Make the sound inputs in a child: libraries that write may start threads, and none survives
-    a fork.
+    """Make the sound inputs in a child.
+
+    Libraries that write may start threads, and a fork leaves these behind.
     """
     with tempfile.NamedTemporaryFile() as file:
         child = os.fork()

@@ -603,7 +603,7 @@ def reports() -> list[Files]:
         "sensitivity": [interval, interval],
         "mean_sensitivity": interval,
         "grid": [0.5, 1.0],
-        **dict.fromkeys(("grid_sensitivity", "low", "high"), [0.5, None]),
+        **{name: [0.5, None] for name in ("grid_sensitivity", "low", "high")},
         "num_groups": 2,
         "confidence": 0.95,
     }
