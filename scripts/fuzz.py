@@ -263,19 +263,6 @@ def make_seeds(readers: Sequence[str]) -> dict[str, list[Files]]:
         return found
 
 
-def check_seeds(made: dict[str, list[Files]]) -> None:
-    """See that every sound input is read: damage to what is refused anyhow proves nothing."""
-    for reader, seeds in made.items():
-        for number, files in enumerate(seeds):
-            with tempfile.TemporaryDirectory() as name:
-                write_case(Path(name), files)
-                ends = READERS[reader].damaged
-                for damaged in [one for one in files if not ends or one.endswith(ends)]:
-                    kind = read_case(reader, Path(name), damaged)
-                    if kind != ACCEPTED and reader != "exported programs":
-                        logger.warning("%s, sound input %d: %s", reader, number, kind)
-
-
 def describe_run(arguments: argparse.Namespace) -> dict[str, object]:
     """Say what was run, on which code and where."""
     commit = subprocess.run(

@@ -142,8 +142,8 @@ def _values(path: Path, name: str, value: Any) -> tuple[int, ...]:
         values = ()
     if not values or any(isinstance(entry, (bool, float)) for entry in entries):
         raise DataError(
-            f"{path}: the label '{name}' is {value!r:.100}; expected the number that stands for it in "
-            "the masks, or a list of such numbers for a region."
+            f"{path}: the label '{name}' is {value!r:.100}; expected the number that stands for it "
+            "in the masks, or a list of such numbers for a region."
         )
     return values
 

@@ -95,13 +95,13 @@ def numbers(where: object, tags: "Dataset", name: str, count: int) -> Float64[np
     Raises:
         DataError: If it is missing, or holds anything else.
     """
-    value = tags.get(name)
     try:
-        found = np.array([float(part) for part in value], dtype=np.float64)
-    except (AttributeError, TypeError, ValueError, OverflowError):
+        # A damaged value may fail when it is taken out, too.
+        found = np.array([float(part) for part in tags.get(name, ())], dtype=np.float64)
+    except damages():
         found = np.empty(0)
     if len(found) != count or not np.isfinite(found).all():
-        what = "missing" if value is None else "something else"
+        what = "something else" if name in tags else "missing"
         raise DataError(
             f"{where}: its tag {name} is {what}; expected {count} numbers. Without it "
             "the slice has no place in the patient. Export the series again."
@@ -120,12 +120,12 @@ def number(where: object, tags: "Dataset", name: str) -> float | None:
     Raises:
         DataError: If it holds anything else.
     """
-    value = tags.get(name)
-    if value is None or value == "":
-        return None
     try:
+        value = tags.get(name)
+        if value is None or value == "":
+            return None
         found = float(value)
-    except (AttributeError, TypeError, ValueError, OverflowError):
+    except damages():
         found = math.nan
     if not math.isfinite(found):
         raise DataError(f"{where}: its tag {name} is not a number. Export the series again.")
