@@ -8,10 +8,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import pytest
-from fuzz_report import describe_robustness
 
+import fuzz
+from fuzz_report import describe_robustness
 from voxlift.core.errors import DataError
 
 CASES = 15
