@@ -304,6 +304,8 @@ def main() -> int:
     made = make_seeds(readers)
     if arguments.case is not None:
         return _read_one(readers[0], made[readers[0]], arguments)
+    # The code may be changed while this runs.
+    description = describe_run(arguments)
     each = -(-arguments.cases // len(readers))
     rows = []
     for reader in readers:
@@ -330,7 +332,7 @@ def main() -> int:
             }
         )
         if arguments.json:
-            content = {**describe_run(arguments), "readers": rows}
+            content = {**description, "readers": rows}
             write_text(arguments.json, json.dumps(content, indent=1) + "\n")
     return 1 if any(row["other"] for row in rows) else 0
 
