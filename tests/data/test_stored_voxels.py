@@ -57,6 +57,17 @@ def test_what_goes_on_behind_the_voxels_is_read_for_a_while_only(tmp_path: Path)
         endless.read()
 
 
+@pytest.mark.parametrize("packing", PACKED)
+def test_a_place_behind_the_end_is_refused(tmp_path: Path, packing: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(99))
+    for start in (100, 2**63, 10**30):
+        beyond = StoredVoxels(path, path, ARRAY.shape, ARRAY.dtype, packing, start)  # type: ignore[arg-type]
+        for use in (beyond.check, beyond.read):
+            with pytest.raises(DataError, match=r"behind the end|it holds"):
+                use()
+
+
 def test_streams_are_decompressed_to_their_end() -> None:
     path = Path("scan.nrrd")
     data = np.random.default_rng(0).integers(0, 2, 1_200_000).astype(np.uint8).tobytes()

@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +107,7 @@ class StoredVoxels:
         """Decompress to the end, so that the check sum is compared."""
         unpack = gunzip if self.packing == "gzip" else inflate
         left = self.skipped + self.num_bytes + _MAX_BEHIND_BYTES
-        with self.file.open("rb") as file:
-            file.seek(self.start)
+        with self._open(self.start) as file:
             for block in unpack(self.path, file):
                 left -= len(block)
                 if left < 0:
@@ -117,9 +116,16 @@ class StoredVoxels:
                     )
                 yield block
 
+    def _open(self, start: int) -> BufferedReader:
+        """Open the file at a place that a header states."""
+        if start > self.file.stat().st_size:
+            raise damaged(self.path, f"its voxels begin at byte {start}, behind the end")
+        file = self.file.open("rb")
+        file.seek(start)
+        return file
+
     def _read_text(self) -> npt.NDArray[Any]:
-        with self.file.open("rb") as file:
-            file.seek(self.start + self.skipped)
+        with self._open(self.start + self.skipped) as file:
             text = file.read().decode("ascii", errors="replace")
         count = math.prod(self.shape)
         # A digit and a blank, at least; the last one may be without.
