@@ -317,8 +317,8 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"width":4', '"width":9223372036854775807', "cannot be made"),
-        ('"width":4', '"width":30000', r"a network of [\d,]+ numbers, and holds"),
+        ('"width": 4', '"width": 9223372036854775807', "cannot be made"),
+        ('"width": 4', '"width": 30000', r"a network of [\d,]+ numbers, and holds"),
     ],
 )
 def test_a_header_of_a_far_larger_network_is_refused(

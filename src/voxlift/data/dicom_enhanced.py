@@ -28,7 +28,7 @@ def is_enhanced(file: DicomFile) -> bool:
     from pydicom import uid
 
     classes = {getattr(uid, name) for name in _CLASSES}
-    return file.num_frames > 1 or file.tags.get("SOPClassUID") in classes
+    return file.num_frames > 1 or str(file.tags.get("SOPClassUID")) in classes
 
 
 def enhanced_frames(file: DicomFile) -> list[Frame]:
