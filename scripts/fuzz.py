@@ -1,8 +1,8 @@
 """Read damaged files by the thousand: each must be read or refused by an error of Voxlift's.
 
 Command: `uv run python scripts/fuzz.py --cases 200000 --seed 0 --json
-benchmarks/results/robustness.json`; `--only NAME` tries one reader, and `--case NUMBER --keep
-FOLDER` with it makes one input again and reads it.
+benchmarks/results/robustness.json`. `--only NAME` tries one reader, whose row replaces that of an
+earlier report; with it, `--case NUMBER --keep FOLDER` makes one input again and reads it.
 
 A case is a small sound input (`fuzz_seeds.py`), damaged by a generator that depends on the seed,
 the reader and the case's number alone (`fuzz_mutations.py`), and read in a child process by what a
@@ -266,7 +266,11 @@ def make_seeds(readers: Sequence[str]) -> dict[str, list[Files]]:
 def describe_run(arguments: argparse.Namespace) -> dict[str, object]:
     """Say what was run, on which code and where."""
     commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     return {
         "command": " ".join(["scripts/fuzz.py", *sys.argv[1:]]),
@@ -329,12 +333,23 @@ def main() -> int:
                 REFUSED: counts[REFUSED],
                 "other": other,
                 "found_in": [one.case for one in found],
+                "commit": description["commit"],
             }
         )
         if arguments.json:
-            content = {**description, "readers": rows}
+            both = [*_kept(arguments.json, readers), *rows]
+            both.sort(key=lambda row: list(READERS).index(str(row["reader"])))
+            content = {**description, "readers": both}
             write_text(arguments.json, json.dumps(content, indent=1) + "\n")
     return 1 if any(row["other"] for row in rows) else 0
+
+
+def _kept(path: Path, readers: Sequence[str]) -> list[dict[str, object]]:
+    """Return the rows of readers that are not tried again, from an earlier report."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["readers"]
+    return [row for row in rows if row["reader"] not in readers]
 
 
 def _read_one(reader: str, seeds: Sequence[Files], arguments: argparse.Namespace) -> int:

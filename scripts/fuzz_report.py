@@ -18,13 +18,21 @@ def describe_robustness(content: dict[str, Any]) -> str:
             f"| {row['reader']} | {row['cases']} | {row['accepted']} | {row['refused']} | {other} |"
         )
     totals = [sum(row[key] for row in rows) for key in ("cases", "accepted", "refused")]
+    commits: dict[str, list[str]] = {}
+    for row in rows:
+        commits.setdefault(row["commit"], []).append(row["reader"])
+    # The largest part comes first, and the others by name.
+    parts = sorted(commits.items(), key=lambda part: -len(part[1]))
+    code = "; ".join(
+        [parts[0][0], *(f"{commit} for {', '.join(names)}" for commit, names in parts[1:])]
+    )
     others = sum(sum(row["other"].values()) for row in rows)
     lines.append(f"| all | {' | '.join(map(str, totals))} | {others} |")
     return "\n\n".join(
         (
             "\n".join(lines),
-            f"`{content['command']}`, seed {content['seed']}, on commit "
-            f"{content['commit'][:12]}, {content['date']}. Limits of a case: "
+            f"`{content['command']}`, seed {content['seed']}, on commit {code}, "
+            f"{content['date']}. Limits of a case: "
             f"{limits['processor_seconds']} s of processor time, {limits['seconds']} s by the "
             f"clock, {limits['gib_above_start']} GiB of memory above what the process begins "
             f"with. {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "

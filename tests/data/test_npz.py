@@ -97,6 +97,17 @@ def test_headers_that_are_no_python_are_refused(tmp_path: Path, header: bytes) -
         read_medmnist(tmp_path / "set.npz")
 
 
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, a=np.arange(3))
+    data = bytearray(path.read_bytes())
+    for at in (6, data.index(b"PK\x01\x02") + 8):
+        data[at] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"some\.npz could not be read.*encrypted"):
+        read_npz(path, ["a"])
+
+
 def test_a_size_that_compression_cannot_reach_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     stream = io.BytesIO()

@@ -72,7 +72,7 @@ def _load(path: Path, *, names: Collection[str], listing: bool) -> Arrays:
             f"{path} could not be read: {error.strerror or error}. "
             "Check the path and the right to read it."
         ) from error
-    except (*ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (*ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
