@@ -263,15 +263,17 @@ def make_seeds(readers: Sequence[str]) -> dict[str, list[Files]]:
         return found
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
 def describe_run(arguments: argparse.Namespace) -> dict[str, object]:
     """Say what was run, on which code and where."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if _git("status", "--porcelain", "--", "src", "scripts"):
+        commit += " with changes"
     return {
         "command": " ".join(["scripts/fuzz.py", *sys.argv[1:]]),
         "seed": arguments.seed,
