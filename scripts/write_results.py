@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from fuzz_report import describe_robustness
 from voxlift.core.files import write_text
 from voxlift.core.geometry import geometry_name
 from voxlift.weights.bundled import WeightEntry, list_weights
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SEGMENTATION_PAGE = ROOT / "docs" / "results" / "segmentation.md"
 DETECTION_PAGE = ROOT / "docs" / "results" / "detection.md"
+ROBUSTNESS_PAGE = ROOT / "docs" / "results" / "robustness.md"
 SEARCH_PAGE = ROOT / "docs" / "how-to" / "detection.md"
 FORMATS_PAGE = ROOT / "docs" / "how-to" / "weights.md"
 AXIS_PAGE = ROOT / "docs" / "concepts" / "axis-shuffle.md"
@@ -366,11 +368,14 @@ def updated_pages() -> dict[Path, str]:
     search = fill(search, "fast context", describe_fast_context(_load("fast-context")))
     formats = FORMATS_PAGE.read_text(encoding="utf-8")
     formats = fill(formats, "formats", describe_formats(list_formats()))
+    robustness = ROBUSTNESS_PAGE.read_text(encoding="utf-8")
+    robustness = fill(robustness, "robustness", describe_robustness(_load("robustness")))
     return {
         README: readme,
         AXIS_PAGE: axis_page,
         SEGMENTATION_PAGE: page,
         DETECTION_PAGE: detection,
+        ROBUSTNESS_PAGE: robustness,
         SEARCH_PAGE: search,
         FORMATS_PAGE: formats,
     }

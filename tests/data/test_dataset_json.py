@@ -128,3 +128,20 @@ def test_what_is_no_json_object(tmp_path: Path) -> None:
     path.write_text("[1]")
     with pytest.raises(DataError, match="no JSON object"):
         read_dataset_json(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"labels": ' + '{"a":' * 100_000,
+        '{"labels": {"organ": 1e400}}',
+        '{"labels": {"organ": [Infinity]}}',
+        '{"labels": {"%s": "organ"}}' % ("1" * 5000),
+    ],
+)
+def test_what_python_cannot_hold_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"dataset\.json"):
+        read_dataset_json(path)

@@ -1,6 +1,8 @@
 """DICOM series, written here slice by slice, with the traits of real ones."""
 
 import logging
+import math
+import tracemalloc
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydicom.uid import (
 )
 
 from voxlift.core.errors import DataError
+from voxlift.data.dicom_tags import number, numbers
 from voxlift.data.volumes import is_volume_path, read_volume
 
 SERIES = "1.2.826.0.1.3680043.8.498.1"
@@ -336,3 +339,41 @@ def test_non_ascii_folder(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     expected = write_series(folder)
     np.testing.assert_array_equal(read_volume(folder).array, expected)
+
+
+@pytest.mark.parametrize("tag", [b"\x10\x00\x20\x00LO", b"\xe0\x7f\x10\x00OW"])
+def test_length_beyond_the_file_takes_no_memory(tmp_path: Path, tag: bytes) -> None:
+    write_series(tmp_path)
+    path = min(tmp_path.iterdir())
+    data = path.read_bytes()
+    at = data.index(tag)
+    # A tag of unknown bytes, which may be of any length.
+    length = (2**32 - 16).to_bytes(4, "little")
+    path.write_bytes(data[:at] + tag[:4] + b"OB\0\0" + length + data[at + 8 :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            read_volume(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+class Unreadable:
+    """Tags that fail when they are taken out, as some damaged ones of pydicom's do."""
+
+    def get(self, name: str, default: object = None) -> object:
+        raise AttributeError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("value", [5, ["x"], [None, 1], [1, math.inf], [1, pydicom.Dataset()]])
+def test_tags_of_other_kinds_are_refused(value: object) -> None:
+    for tags in ({"PixelSpacing": value}, Unreadable()):
+        with pytest.raises(DataError, match="PixelSpacing is something else; expected 2 numbers"):
+            numbers("a.dcm", tags, "PixelSpacing", 2)  # type: ignore[arg-type]
+    for one in (pydicom.Dataset(), [1, 2], "x"):
+        with pytest.raises(DataError, match="Rows is not a number"):
+            number("a.dcm", {"Rows": one}, "Rows")  # type: ignore[arg-type]

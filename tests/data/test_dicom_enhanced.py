@@ -233,3 +233,19 @@ def test_cut_file_is_refused(tmp_path: Path, syntax: UID) -> None:
         path.write_bytes(data[:-1])
         with pytest.raises(DataError, match=r"a\.dcm"):
             read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [b"US", b"LO", b"FD"])
+@pytest.mark.parametrize(
+    "tag", [b"\x20\x00\x13\x91", b"\x28\x00\x10\x91", b"\x00\x52\x30\x92", b"\x00\x52\x29\x92"]
+)
+def test_groups_that_hold_something_else_are_refused(
+    tmp_path: Path, tag: bytes, kind: bytes
+) -> None:
+    path = tmp_path / "a.dcm"
+    write_enhanced(path, at([0.0, 2.5, 5.0, 7.5, 10.0]))
+    data = path.read_bytes()
+    place = data.index(tag + b"SQ")
+    path.write_bytes(data[:place] + tag + kind + (4).to_bytes(2, "little") + data[place + 8 :])
+    with pytest.raises(DataError, match=r"a\.dcm"):
+        read_volume(tmp_path)

@@ -197,3 +197,11 @@ def test_reads_greyscale_photographs_of_a_real_set(data_folder: Path) -> None:
                 expected = np.repeat(np.asarray(image)[..., None], 3, axis=2)
                 np.testing.assert_array_equal(read_image(path), expected)
     assert num_grey > 0
+
+
+def test_webp_that_claims_an_impossible_size_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.webp"
+    size = (2**24 - 1).to_bytes(3, "little") * 2
+    path.write_bytes(b"RIFF\x1e\0\0\0WEBPVP8X\n\0\0\0" + bytes(4) + size + bytes(12))
+    with pytest.raises(DataError, match=r"bomb\.webp is damaged or cannot be read"):
+        read_image(path)

@@ -82,6 +82,9 @@ MATRIX = "TransformMatrix = 1 0 0 0 1 0 0 0 1"
         ("MET_SHORT", "MET_NOVEL", "ElementType is 'MET_NOVEL'"),
         ("ElementDataFile = LOCAL", "ElementDataFile = gone.raw", "gone.raw, is not there"),
         ("ElementDataFile = LOCAL", "ElementDataFile = LIST", "several files"),
+        (SPACING, SPACING + "\nHeaderSize = -2", "HeaderSize -2"),
+        (SPACING, SPACING + "\nHeaderSize = 99999999999", "of the 672 bytes"),
+        ("CompressedData = False", "CompressedData = maybe", "CompressedData is 'maybe'"),
         ("ElementDataFile = LOCAL", "ElementDataFile = slice%03d.raw 1 6 1", "several files"),
     ],
 )
@@ -107,3 +110,46 @@ def test_data_beside_the_header(tmp_path: Path, compressed: bool) -> None:
 def test_header_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "long.mha").write_bytes((b"Comment = " + b"x" * 990 + b"\n") * 1100)
     assert_refused(tmp_path / "long.mha", "ElementDataFile")
+
+
+VOXELS = np.arange(60, dtype="<i2").reshape(3, 4, 5)
+TWO = np.stack([VOXELS, VOXELS + 1])
+TURNED = "0 1 0 -1 0 0 0 0 1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "data"),
+    [
+        ("Offset = 1 2 3\nElementSpacing = 0.5 0.75 2", VOXELS),
+        (f"TransformMatrix = {TURNED}\nPosition = 1 2 3\nElementSize = 2 3 4", VOXELS),
+        (f"Rotation = {TURNED}\nElementSize = 2 3 4\nElementSpacing = 1 1.5 2", VOXELS),
+        (f"Orientation = {TURNED}\nAnatomicalOrientation = RAI", VOXELS),
+        ("BinaryDataByteOrderMSB = True", VOXELS.astype(">i2")),
+        ("ElementByteOrderMSB = True", VOXELS.astype(">i2")),
+        ("ElementNumberOfChannels = 2", np.ascontiguousarray(np.moveaxis(TWO, 0, -1))),
+        ("NDims = 4\nDimSize = 5 4 3 2", TWO),
+        ("HeaderSize = 8", np.concatenate([np.zeros(4, "<i2"), VOXELS.ravel()])),
+        ("HeaderSize = -1", np.concatenate([np.zeros(4, "<i2"), VOXELS.ravel()])),
+    ],
+)
+def test_reads_what_simpleitk_reads(tmp_path: Path, fields: str, data: np.ndarray) -> None:
+    path = tmp_path / "scan.mhd"
+    size = "" if "NDims" in fields else "NDims = 3\nDimSize = 5 4 3\n"
+    path.write_text(
+        f"ObjectType = Image\n{size}BinaryData = True\n{fields}\nElementType = MET_SHORT\n"
+        "ElementDataFile = scan.raw\n"
+    )
+    (tmp_path / "scan.raw").write_bytes(data.tobytes())
+    expected = SimpleITK.ReadImage(str(path))
+    array = SimpleITK.GetArrayFromImage(expected)
+    if expected.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    found = read_channels(path)
+    np.testing.assert_array_equal(
+        np.stack([one.array for one in found]), array.reshape(-1, 3, 4, 5)
+    )
+    assert found[0].spacing_mm[::-1] == pytest.approx(expected.GetSpacing()[:3])
+    assert found[0].origin_mm == pytest.approx(expected.GetOrigin()[:3])
+    side = expected.GetDimension()
+    direction = np.array(expected.GetDirection()).reshape(side, side)[:3, :3]
+    np.testing.assert_allclose(found[0].direction, direction, atol=1e-6)

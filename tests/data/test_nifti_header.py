@@ -83,3 +83,22 @@ def test_voxels_that_begin_beyond_the_file_are_refused(
     path.write_bytes(gzip.compress(data) if suffix == ".nii.gz" else data)
     with pytest.raises(DataError, match=r"far.nii.* is damaged"):
         read_nifti(path)
+
+
+def test_unknown_type_of_voxels_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "odd.nii", noise())
+    data = bytearray(path.read_bytes())
+    data[70:72] = (1000).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"odd\.nii is damaged.*header cannot be read"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("spacing", [5e-315, 1e300])
+def test_spacing_that_cannot_be_computed_with_is_refused(tmp_path: Path, spacing: float) -> None:
+    path = save(tmp_path / "tiny.nii", noise(), kind=nibabel.Nifti2Image)
+    data = bytearray(path.read_bytes())
+    data[112:136] = np.array([spacing] * 3, "<f8").tobytes()
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"voxel spacing .* expected positive"):
+        read_nifti(path)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from voxlift.core.errors import DataError
+from voxlift.data.medmnist import read_medmnist
 from voxlift.data.npz import npz_names, read_npz
+from voxlift.data.volumes import read_volume
 
 
 def test_reads_only_what_is_named(tmp_path: Path) -> None:
@@ -70,3 +72,53 @@ def test_missing_file_and_missing_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", a=np.zeros(1))
     with pytest.raises(DataError, match="no array b; it has a"):
         read_npz(tmp_path / "some.npz", ["b"])
+
+
+BROKEN_HEADERS = (
+    b"{'descr': '<i2', 'fortran_order': False, 'shape': (3, (",
+    b"1" * 99 + b"a b c",
+    b"{[}",
+    b"{None}",
+)
+
+
+@pytest.mark.parametrize("header", BROKEN_HEADERS)
+def test_headers_that_are_no_python_are_refused(tmp_path: Path, header: bytes) -> None:
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(60)
+    (tmp_path / "scan.npy").write_bytes(array)
+    for name in ("scan.npz", "set.npz"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("train_images.npy" if name == "set.npz" else "volume.npy", array)
+            archive.writestr("train_labels.npy", array)
+    for read, name in ((read_volume, "scan.npy"), (read_volume, "scan.npz")):
+        with pytest.raises(DataError, match=name):
+            read(tmp_path / name)
+    with pytest.raises(DataError, match=r"set\.npz"):
+        read_medmnist(tmp_path / "set.npz")
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, a=np.arange(3))
+    data = bytearray(path.read_bytes())
+    for at in (6, data.index(b"PK\x01\x02") + 8):
+        data[at] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"some\.npz could not be read.*encrypted"):
+        read_npz(path, ["a"])
+
+
+def test_a_size_that_compression_cannot_reach_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<i2", "fortran_order": False, "shape": (2**33,)}
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", stream.getvalue())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02") + 24
+    data[at : at + 4] = (2**32 - 2).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="claims 17179869184 bytes"):
+        read_npz(path, ["a"])

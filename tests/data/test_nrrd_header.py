@@ -78,6 +78,17 @@ VECTORS = "space directions: (1,0,0) (0,1,0) (0,0,1)"
         ("encoding: raw", "encoding: raw\nbyte skip: -5", "byte skip -5"),
         ("encoding: raw", "encoding: raw\ndata file: gone.raw", "gone.raw, is not there"),
         ("encoding: raw", "encoding: raw\ndata file: LIST", "several files"),
+        ("encoding: raw", "encoding: raw\nline skip: -1", "line skip -1"),
+        ("encoding: raw", "encoding: raw\nline skip: 99", "fewer than the 99 lines"),
+        ("endian: little", "endian: middle", "endian is 'middle'"),
+        ("kinds: domain domain domain", "kinds: domain domain", "2 kinds of 3 axes"),
+        ("kinds: domain domain domain", "kinds: vector domain domain", "a vector for each axis"),
+        ("left-posterior-superior", "scanner-xyz", "space is 'scanner-xyz'; expected left"),
+        (VECTORS, "spacings: 1 1 1\naxis mins: 0 0 0", "place by 'axis mins'"),
+        # SimpleITK dies of words as long as these.
+        ("(0,0,1)", f"(0,0,{'1' * 5000})", "broken.nrrd"),
+        ("space origin: (0,0,0)", f"space origin: (0,0,{'A' * 10000})", "space origin is"),
+        ("kinds: domain domain domain", f"kinds: domain domain {'1' * 5000}", "broken.nrrd"),
     ],
 )
 def test_broken_headers_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -128,3 +139,65 @@ def test_channels_have_no_place_in_space(tmp_path: Path) -> None:
         ARRAY.tolist(),
         (ARRAY + 1).tolist(),
     ]
+
+
+def variants() -> dict[str, tuple[str, bytes]]:
+    """Headers as other programs write them, with their data."""
+    voxels = np.arange(60, dtype="<i2").reshape(3, 4, 5)
+    raw = voxels.tobytes()
+    two = np.stack([voxels, voxels + 1])
+    turned = "space directions: (0,0.5,0) (-0.75,0,0) (0,0,2.5)\nspace origin: (1.5,-2,30)\n"
+    plain = "dimension: 3\nsizes: 5 4 3\n"
+    vectors = (
+        "dimension: 4\nsizes: 2 5 4 3\nkinds: vector domain domain domain\nspace: RAS\n"
+        "space directions: none (0.5,0,0) (0,0.75,0) (0,0,2.5)\n"
+    )
+    four = (
+        "dimension: 4\nsizes: 5 4 3 2\nspace: left-posterior-superior-time\n"
+        "space directions: (1,0,0,0) (0,2,0,0) (0,0,3,0) (0,0,0,1)\nspace origin: (1,2,3,4)\n"
+    )
+    return {
+        **{
+            f"space {space}": (f"{plain}encoding: raw\nspace: {space}\n{turned}", raw)
+            for space in ("LPS", "right-anterior-superior", "RAS", "LAS")
+        },
+        "no name of the space": (f"{plain}encoding: raw\nspace dimension: 3\n{turned}", raw),
+        "spacings": (f"{plain}encoding: raw\nspacings: 0.5 0.75 2\n", raw),
+        "no geometry": (f"{plain}encoding: raw\n", raw),
+        "left-handed": (
+            f"{plain}encoding: raw\nspace: LPS\nspace directions: (1,0,0) (0,-2,0) (0,0,3)\n",
+            raw,
+        ),
+        "text": (f"{plain}encoding: text\n", " ".join(map(str, voxels.ravel())).encode()),
+        "bytes skipped": (f"{plain}encoding: raw\nbyte skip: 4\n", b"junk" + raw),
+        "the end of the file": (f"{plain}encoding: raw\nbyte skip: -1\n", b"junk" + raw),
+        "lines skipped": (f"{plain}encoding: raw\nline skip: 2\n", b"ju\nnk\n" + raw),
+        "vectors": (f"{vectors}encoding: raw\n", np.moveaxis(two, 0, -1).tobytes()),
+        "four dimensions": (f"{four}encoding: raw\n", two.tobytes()),
+        "big": (f"{plain}encoding: raw\n", voxels.astype(">i2").tobytes()),
+    }
+
+
+@pytest.mark.parametrize("name", variants())
+def test_reads_what_simpleitk_reads(tmp_path: Path, name: str) -> None:
+    header, data = variants()[name]
+    endian = "big" if name == "big" else "little"
+    start = f"NRRD0004\ntype: short\nendian: {endian}\n{header}"
+    (tmp_path / "one.nrrd").write_bytes(f"{start}\n".encode() + data)
+    (tmp_path / "two.nhdr").write_text(f"{start}data file: two.raw\n")
+    (tmp_path / "two.raw").write_bytes(data)
+    for path in (tmp_path / "one.nrrd", tmp_path / "two.nhdr"):
+        expected = SimpleITK.ReadImage(str(path))
+        array = SimpleITK.GetArrayFromImage(expected)
+        if expected.GetNumberOfComponentsPerPixel() > 1:
+            array = np.moveaxis(array, -1, 0)
+        found = read_channels(path)
+        np.testing.assert_array_equal(
+            np.stack([one.array for one in found]), array.reshape(-1, 3, 4, 5)
+        )
+        assert found[0].array.dtype == array.dtype
+        assert found[0].spacing_mm[::-1] == pytest.approx(expected.GetSpacing()[:3])
+        assert found[0].origin_mm == pytest.approx(expected.GetOrigin()[:3])
+        side = expected.GetDimension()
+        direction = np.array(expected.GetDirection()).reshape(side, side)[:3, :3]
+        np.testing.assert_allclose(found[0].direction, direction, atol=1e-6)

@@ -127,3 +127,15 @@ def test_a_task_of_the_future_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(WeightsError, match="task 'register'; known are"):
         load_model(path)
+
+
+def test_settings_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(
+        create_backbone("resnet10", width=4),
+        path,
+        preprocessing=Preprocessing(),
+        head=HeadDescription(task="segment", num_classes=2, settings={"labels": 5}),
+    )
+    with pytest.raises(WeightsError, match=r"describes a network that cannot be made"):
+        load_model(path)

@@ -109,3 +109,27 @@ def test_a_first_score_of_nan_is_beaten_by_any_other() -> None:
         trainer.callback_metrics = {"val/loss": score}
         best.on_validation_end(trainer, module)
     assert len(trainer.saved) == 2
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"global_step": 1}, [1], 5])
+def test_other_content_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(ConfigError, match="it is damaged or cut off, or it is none of"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_every_changed_byte_is_refused_or_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    saved = {"state_dict": {"weight": torch.arange(30.0)}, "global_step": 7, "name": "é"}
+    WholeCheckpoints().save_checkpoint(saved, path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[place] ^= 0x80
+        path.write_bytes(changed)
+        try:
+            loaded = read_checkpoint(path)
+        except ConfigError:
+            continue
+        assert loaded["global_step"] == 7
+        torch.testing.assert_close(loaded["state_dict"]["weight"], torch.arange(30.0))

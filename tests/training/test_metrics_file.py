@@ -92,3 +92,17 @@ def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Path, "open", no_space)
     with pytest.raises(DataError, match=r"metrics\.jsonl .*No space left.*--resume"):
         log.write(fake_trainer(1), {"train/loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"[]", b'{"step": "1"}', b'{"value": 1}']
+)
+def test_damaged_lines_are_refused_but_for_a_cut_off_end(tmp_path: Path, line: bytes) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl", every=1, num_steps=1)
+    log.write(fake_trainer(2), {"train/loss": 0.5})
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + line)
+    assert [each["step"] for each in read_metrics(log.path)] == [1]
+    log.path.write_bytes(whole + line + b"\n" + whole)
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: line 2 is not a metric"):
+        read_metrics(log.path)

@@ -175,6 +175,8 @@ def test_settings_that_came_or_went_are_differences() -> None:
     old: dict[str, object] = {"seed": 1, "gone": 2, "epochs": 3}
     new: dict[str, object] = {"seed": 1, "new": {"a": 1}, "epochs": 4}
     assert config_differences(old, new) == ["gone: was 2, is None", "new: was None, is {'a': 1}"]
+    damaged: dict[Any, object] = {"seed": 1, None: 2, "new": {1: 1, "a": 1}}
+    assert config_differences(damaged, new) == ["None: was 2, is None", "new.1: was 1, is None"]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,9 @@ def test_settings_that_came_or_went_are_differences() -> None:
         ("- a\n- b\n", "is not a mapping"),
         ("a: [1", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
+        ("a: " + "1" * 5000, "is not YAML"),
+        ("a: " + "[" * 5000, "is not YAML"),
+        ("a: &a [1, 1]\nb: [*a, *a]", "has YAML aliases"),
         (None, "cannot be read: No such file"),
     ],
 )

@@ -1,4 +1,5 @@
 import io
+import json
 import random
 import struct
 import tarfile
@@ -15,7 +16,7 @@ import torch
 from voxlift.core.errors import WeightsError
 from voxlift.nets.factory import create_backbone
 from voxlift.weights.container import read_container, read_metadata
-from voxlift.weights.file import write_weight_file
+from voxlift.weights.file import read_weight_file, write_weight_file
 from voxlift.weights.header import WeightHeader
 from voxlift.weights.load import load_weights
 from voxlift.weights.save import save_weights
@@ -299,3 +300,39 @@ def test_a_file_of_another_depth_is_refused(tmp_path: Path, stored: str, wanted:
         load_weights(model, path)
     assert "layer1.2" in str(caught.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    data = saved({"conv1.weight": torch.ones(2)})
+    at = data.index(b"PK\x01\x02")
+    # The entry says that its name is UTF-8.
+    broken = bytearray(data)
+    broken[at + 9] |= 8
+    broken[at + 46] = 0xFF
+    refused(write(tmp_path / "a.pth", bytes(broken)), "damaged or cut off")
+    with pytest.raises(WeightsError, match="damaged or cut off"):
+        read_weight_file(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"width": 4', '"width": 9223372036854775807', "cannot be made"),
+        ('"width": 4', '"width": 30000', r"a network of [\d,]+ numbers, and holds"),
+    ],
+)
+def test_a_header_of_a_far_larger_network_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    ours = tmp_path / "ours.safetensors"
+    save_weights(create_backbone("resnet10", width=4), ours)
+    data = ours.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    (key,) = header["__metadata__"]
+    assert old in header["__metadata__"][key]
+    header["__metadata__"][key] = header["__metadata__"][key].replace(old, new)
+    text = json.dumps(header).encode()
+    ours.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    with pytest.raises(WeightsError, match=message):
+        create_backbone(weights=str(ours))

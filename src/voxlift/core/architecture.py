@@ -34,7 +34,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int = Field(ge=1)
-    blocks: int = Field(ge=1)
+    blocks: int = Field(ge=1, le=1000)
     kernel: Triple = (3, 3, 3)
 
 
@@ -72,5 +72,5 @@ class Architecture(BaseModel):
     slice_transform: SliceTransform = "group"
     project_first: bool = False
     convolution: Convolution = "full"
-    stages: tuple[Stage, ...] | None = None
+    stages: tuple[Stage, ...] | None = Field(default=None, max_length=100)
     patch_merging: PatchMerging = "all"

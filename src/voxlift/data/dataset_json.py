@@ -68,7 +68,7 @@ def read_dataset_json(path: str | Path) -> DatasetDescription:
         raise DataError(
             f"{path} could not be read: {error.strerror or error}. Check the path."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} could not be read as JSON: {error}. Correct the file.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no JSON object; expected one with 'labels'.")
@@ -130,7 +130,7 @@ def _by_name(labels: dict[str, Any]) -> dict[str, Any]:
         return labels
     by_name: dict[str, Any] = {}
     for value, name in labels.items():
-        by_name[f"{name} {value}" if name in by_name else name] = int(value)
+        by_name[f"{name} {value}" if name in by_name else name] = value
     return by_name
 
 
@@ -138,12 +138,12 @@ def _values(path: Path, name: str, value: Any) -> tuple[int, ...]:
     entries = value if isinstance(value, list) else [value]
     try:
         values = tuple(int(entry) for entry in entries)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = ()
     if not values or any(isinstance(entry, (bool, float)) for entry in entries):
         raise DataError(
-            f"{path}: the label '{name}' is {value!r}; expected the number that stands for it in "
-            "the masks, or a list of such numbers for a region."
+            f"{path}: the label '{name}' is {value!r:.100}; expected the number that stands for it "
+            "in the masks, or a list of such numbers for a region."
         )
     return values
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from voxlift.core.errors import DataError
 from voxlift.data.dicom_frames import Frame, thickness_mm
 from voxlift.data.dicom_series import DicomFile
-from voxlift.data.dicom_tags import number, numbers, read_tags
+from voxlift.data.dicom_tags import damages, number, numbers, read_tags
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,7 +28,7 @@ def is_enhanced(file: DicomFile) -> bool:
     from pydicom import uid
 
     classes = {getattr(uid, name) for name in _CLASSES}
-    return file.num_frames > 1 or file.tags.get("SOPClassUID") in classes
+    return file.num_frames > 1 or str(file.tags.get("SOPClassUID")) in classes
 
 
 def enhanced_frames(file: DicomFile) -> list[Frame]:
@@ -40,14 +40,14 @@ def enhanced_frames(file: DicomFile) -> list[Frame]:
     tags = read_tags(
         file.path, ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
     )
-    groups = list(tags.get("PerFrameFunctionalGroupsSequence") or [])
+    groups = _items(tags, "PerFrameFunctionalGroupsSequence")
     if len(groups) != file.num_frames:
         raise DataError(
             f"{file.path}: it holds {file.num_frames} frames in one file, but groups of tags that "
             f"give their place in the patient for {len(groups)}. Convert it to NIfTI, or to one "
             "file a slice."
         )
-    shared = next(iter(tags.get("SharedFunctionalGroupsSequence") or []), None)
+    shared = next(iter(_items(tags, "SharedFunctionalGroupsSequence")), None)
     for name, what in (("StackID", "stacks"), ("TemporalPositionIndex", "points in time")):
         found = {str(_group(one, shared, "FrameContentSequence").get(name, "")) for one in groups}
         if len(found) > 1:
@@ -63,10 +63,20 @@ def _group(own: "Dataset", shared: "Dataset | None", name: str) -> "Dataset":
     from pydicom import Dataset
 
     for item in (own, shared):
-        if item is not None and item.get(name):
-            found: Dataset = item[name][0]
-            return found
+        if item is not None and (found := _items(item, name)):
+            return found[0]
     return Dataset()
+
+
+def _items(tags: "Dataset", name: str) -> list["Dataset"]:
+    """List the groups of tags in a tag; none where it is damaged and holds something else."""
+    from pydicom import Dataset
+
+    try:
+        found = list(tags.get(name) or [])
+    except damages():
+        return []
+    return [one for one in found if isinstance(one, Dataset)]
 
 
 def _frame(file: DicomFile, index: int, own: "Dataset", shared: "Dataset | None") -> Frame:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from voxlift.core.errors import DataError
 from voxlift.data.dicom_enhanced import is_enhanced
 from voxlift.data.dicom_frames import Frame
-from voxlift.data.dicom_tags import damages
+from voxlift.data.dicom_tags import BoundedReader, damages
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -51,8 +51,8 @@ def read_pixels(frames: Sequence[Frame]) -> npt.NDArray[Any]:
     file = frames[0].file
     damage: tuple[type[Exception], ...] = (RuntimeError, *damages())
     try:
-        with pydicom.config.disable_value_validation():
-            source = pydicom.dcmread(file.path, specific_tags=list(_PIXEL_TAGS))
+        with pydicom.config.disable_value_validation(), BoundedReader(file.path) as stream:
+            source = pydicom.dcmread(stream, specific_tags=list(_PIXEL_TAGS))
         _check_length(source, file.num_frames)
         if is_enhanced(file):
             return scale_frames(_read_stored_values(source), frames)

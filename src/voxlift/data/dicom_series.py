@@ -173,10 +173,12 @@ def _open(path: Path) -> DicomFile:
     rows, columns, frames = (
         int(number(path, tags, name) or 0) for name in ("Rows", "Columns", "NumberOfFrames")
     )
+    syntax = tags.file_meta.get("TransferSyntaxUID")
     return DicomFile(
         path=path,
         tags=tags,
-        syntax=tags.file_meta.get("TransferSyntaxUID"),
+        # A damaged one may be several.
+        syntax=syntax if isinstance(syntax, str) else None,
         # As many characters as the standard allows.
         modality=str(tags.get("Modality") or "missing")[:16],
         num_frames=max(frames, 1) if rows > 0 and columns > 0 else 0,

@@ -4,6 +4,7 @@ What pydicom says of a damaged file, and what a damaged tag holds, may be bytes 
 of the patient's name: neither gets into an error.
 """
 
+import io
 import math
 import struct
 import zlib
@@ -19,6 +20,26 @@ from voxlift.core.errors import DataError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_SMALL_BYTES = 2**12
+
+
+class BoundedReader(io.BufferedReader):
+    """A file that makes no room for more bytes than it has, whatever length a tag claims.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._num_bytes = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read some bytes, or those that are left."""
+        if size is not None and size > _SMALL_BYTES:
+            size = min(size, max(0, self._num_bytes - self.tell()))
+        return super().read(size)
+
 
 def read_tags(path: Path, names: Sequence[str]) -> "Dataset":
     """Read some tags of a DICOM file.
@@ -31,7 +52,8 @@ def read_tags(path: Path, names: Sequence[str]) -> "Dataset":
     try:
         # Its warnings would tell the values that it does not like.
         with pydicom.config.disable_value_validation():
-            tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
+            with BoundedReader(path) as file:
+                tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(names))
             # Values are decoded when they are asked for.
             tags.decode()
             tags.file_meta.decode()
@@ -73,13 +95,13 @@ def numbers(where: object, tags: "Dataset", name: str, count: int) -> Float64[np
     Raises:
         DataError: If it is missing, or holds anything else.
     """
-    value = tags.get(name)
     try:
-        found = np.array([float(part) for part in value], dtype=np.float64)
-    except (TypeError, ValueError):
+        # A damaged value may fail when it is taken out, too.
+        found = np.array([float(part) for part in tags.get(name, ())], dtype=np.float64)
+    except damages():
         found = np.empty(0)
     if len(found) != count or not np.isfinite(found).all():
-        what = "missing" if value is None else "something else"
+        what = "something else" if name in tags else "missing"
         raise DataError(
             f"{where}: its tag {name} is {what}; expected {count} numbers. Without it "
             "the slice has no place in the patient. Export the series again."
@@ -98,12 +120,12 @@ def number(where: object, tags: "Dataset", name: str) -> float | None:
     Raises:
         DataError: If it holds anything else.
     """
-    value = tags.get(name)
-    if value is None or value == "":
-        return None
     try:
+        value = tags.get(name)
+        if value is None or value == "":
+            return None
         found = float(value)
-    except (TypeError, ValueError):
+    except damages():
         found = math.nan
     if not math.isfinite(found):
         raise DataError(f"{where}: its tag {name} is not a number. Export the series again.")

@@ -38,6 +38,7 @@ _DECODING_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
 )
 # How an EXIF orientation is undone.
 _UPRIGHT = {

@@ -4,16 +4,15 @@ SimpleITK reads a file that was cut off without a word, and puts zeros in the pl
 file is decompressed to its end, once, its check sum compared, and the values are kept.
 """
 
-import gzip
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from voxlift.data.nifti_geometry import nifti_geometry
 from voxlift.data.nifti_header import NiftiHeader, is_compressed, read_nifti_header
+from voxlift.data.stored_voxels import StoredVoxels
 from voxlift.data.volume import Volume
-from voxlift.data.volume_integrity import check_count, count_gzip, damaged, several_channels
+from voxlift.data.volume_integrity import several_channels
 
 
 def read_nifti(path: Path) -> Volume:
@@ -48,47 +47,25 @@ def check_nifti(path: Path) -> None:
     """
     header = read_nifti_header(path)
     nifti_geometry(path, header)
-    if is_compressed(path):
-        with path.open("rb") as file:
-            found = count_gzip(path, file)
-    else:
-        found = path.stat().st_size
-    check_count(path, found=found - header.first_byte, promised=header.num_bytes)
+    _stored_voxels(path, header).check()
 
 
 def _read(path: Path, header: NiftiHeader) -> tuple[Volume, ...]:
     geometry = nifti_geometry(path, header)
-    stored = np.frombuffer(_read_voxels(path, header), dtype=header.dtype)
-    # The width runs fastest in the file, the channel slowest.
-    stored = stored.reshape(header.num_channels, *header.size_voxels)
+    stored = _stored_voxels(path, header).read()
     return tuple(Volume(_scale(channel, header), *geometry) for channel in stored)
 
 
-def _read_voxels(path: Path, header: NiftiHeader) -> bytearray:
-    """Read the bytes of the voxels; a compressed file is read to its end, check sum and all."""
-    if not is_compressed(path):
-        # Compared before memory is taken for what the header claims.
-        found = path.stat().st_size - header.first_byte
-        check_count(path, found=found, promised=header.num_bytes)
-        with path.open("rb") as file:
-            file.seek(header.first_byte)
-            voxels = bytearray(header.num_bytes)
-            file.readinto(voxels)
-            return voxels
-    voxels = bytearray()
-    with path.open("rb") as file, gzip.GzipFile(fileobj=file) as stream:
-        try:
-            stream.seek(header.first_byte)
-            while len(voxels) < header.num_bytes and (
-                chunk := stream.read(min(2**22, header.num_bytes - len(voxels)))
-            ):
-                voxels += chunk
-            while stream.read(2**20):
-                pass
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
-    check_count(path, found=len(voxels), promised=header.num_bytes)
-    return voxels
+def _stored_voxels(path: Path, header: NiftiHeader) -> StoredVoxels:
+    return StoredVoxels(
+        path=path,
+        file=path,
+        # The width runs fastest in the file, the channel slowest.
+        shape=(header.num_channels, *header.size_voxels),
+        dtype=header.dtype,
+        packing="gzip" if is_compressed(path) else "none",
+        skipped=header.first_byte,
+    )
 
 
 def _scale(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:

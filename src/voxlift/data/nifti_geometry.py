@@ -16,7 +16,7 @@ from jaxtyping import Float64
 
 from voxlift.core.errors import DataError
 from voxlift.core.types import Triple
-from voxlift.data.nifti_header import NiftiHeader
+from voxlift.data.nifti_header import NiftiHeader, is_step
 from voxlift.data.volume import Geometry
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _sform(path: Path, raw: "Nifti1Header") -> Affine | None:
         return None
     affine = np.asarray(raw.get_sform(), dtype=np.float64)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (lengths <= 0).any():
+    if not np.isfinite(affine).all() or not is_step(lengths):
         raise DataError(
             f"{path}: its sform matrix is {affine[:3].tolist()}, which are no three axes and an "
             "origin. Set it right in the file."

@@ -16,6 +16,7 @@ from voxlift.data.volume_integrity import check_size, damaged
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
 
+_STEP_BOUNDS = (1e-20, 1e20)
 # Far more than any extension of a header takes.
 _MAX_OFFSET_BYTES = 2**31
 
@@ -48,6 +49,11 @@ class NiftiHeader:
         return math.prod(self.size_voxels) * self.num_channels * self.dtype.itemsize
 
 
+def is_step(lengths: np.ndarray) -> bool:
+    """Tell whether lengths can be distances of voxels; far beyond, 64 bits cannot hold a volume."""
+    return bool(((lengths > _STEP_BOUNDS[0]) & (lengths < _STEP_BOUNDS[1])).all())
+
+
 def is_compressed(path: Path) -> bool:
     """Tell by its name whether a NIfTI file is compressed."""
     return path.name.lower().endswith(".gz")
@@ -71,6 +77,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     except (
         HeaderDataError,
         EOFError,
+        KeyError,
         gzip.BadGzipFile,
         ValueError,
         OverflowError,
@@ -91,7 +98,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
             f"{path}: its voxels are of type {dtype}; expected whole or real numbers. "
             "Save each channel as a file of its own."
         )
-    if not np.isfinite(steps).all() or (steps <= 0).any():
+    if not is_step(steps):
         raise DataError(
             f"{path}: its header states the voxel spacing {steps[::-1].tolist()} (depth, height, "
             "width); expected positive numbers. Set it right in the file."

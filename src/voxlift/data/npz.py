@@ -1,6 +1,7 @@
 """Named arrays out of .npz files, without unpickling and without trusting their claims of size."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -16,7 +17,21 @@ from voxlift.data.volume import Volume
 
 MAX_ARRAY_BYTES = 2**35
 
+# More than this no byte of a compressed entry can become.
+_MOST_EXPANSION = 1032
+
 Arrays = dict[str, npt.NDArray[Any]]
+
+ARRAY_ERRORS = (
+    ValueError,
+    EOFError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    RecursionError,
+    tokenize.TokenError,
+)
+"""What NumPy raises for damaged arrays: it reads their headers as Python literals."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ def _load(path: Path, *, names: Collection[str], listing: bool) -> Arrays:
             f"{path} could not be read: {error.strerror or error}. "
             "Check the path and the right to read it."
         ) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (*ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -98,7 +113,8 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed > min(member.file_size, MAX_ARRAY_BYTES):
+    there = min(member.file_size, member.compress_size * _MOST_EXPANSION, MAX_ARRAY_BYTES)
+    if min(shape, default=0) < 0 or claimed > there:
         raise DataError(
             f"{path}: its array {member.filename} claims {claimed} bytes, but {member.file_size} "
             f"are there, and at most {MAX_ARRAY_BYTES} are read. The file is damaged or too large."

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import DataError
-from voxlift.data.npz import npz_names, read_npz
+from voxlift.data.npz import ARRAY_ERRORS, npz_names, read_npz
 from voxlift.data.volume import Volume
 from voxlift.data.volume_integrity import check_size
 
@@ -46,7 +46,7 @@ def _read_npy(path: Path) -> tuple[_Array, dict[str, _Array]]:
         # Mapping the file compares its size with the header before memory is taken.
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         return np.array(mapped, dtype=mapped.dtype.newbyteorder("="), order="C"), {}
-    except (ValueError, EOFError, OverflowError) as error:
+    except ARRAY_ERRORS as error:
         raise DataError(
             f"{path} could not be read as a NumPy file of a plain array: {error}. "
             "Copy or save it again, or leave it out (--skip-bad)."

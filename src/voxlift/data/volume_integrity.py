@@ -1,14 +1,10 @@
 """Whether a volume's file holds all that its header promises, checked before it is read.
 
 What the checks of NIfTI, NRRD and MetaImage have in common: numbers in headers that may be
-anything, and streams that are decompressed to their end, in little memory.
+anything.
 """
 
-import gzip
 import math
-import zlib
-from collections.abc import Iterator
-from io import BufferedIOBase
 from pathlib import Path
 
 from voxlift.core.errors import DataError
@@ -16,7 +12,6 @@ from voxlift.core.errors import DataError
 MAX_VOXELS = 2**31
 MAX_HEADER_BYTES = 2**20
 _MAX_DIMENSIONS = 16
-_CHUNK_BYTES = 2**20
 
 
 def check_size(path: Path, shape: tuple[int, ...]) -> None:
@@ -80,61 +75,6 @@ def check_positive(path: Path, name: str, spacing: tuple[float, ...]) -> None:
         )
 
 
-def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK_BYTES):
-        yield chunk
-
-
-def count_gzip(path: Path, file: BufferedIOBase) -> int:
-    """Count the bytes that decompress from where the file stands to its end.
-
-    Raises:
-        DataError: If the stream is cut, or the check sums at its end are others.
-    """
-    try:
-        with gzip.GzipFile(fileobj=file) as stream:
-            return sum(len(chunk) for chunk in _chunks(stream))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
-
-
-def _count_compressed(path: Path, chunks: Iterator[bytes], window_bits: int) -> int:
-    decompressor = zlib.decompressobj(window_bits)
-    count = 0
-    try:
-        for chunk in chunks:
-            left = chunk
-            while left:
-                count += len(decompressor.decompress(left, _CHUNK_BYTES))
-                left = decompressor.unconsumed_tail
-            if decompressor.eof:
-                return count
-    except zlib.error as error:
-        raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
-    raise damaged(path, "its compressed data end too early")
-
-
-def count_zlib(path: Path, file: BufferedIOBase) -> int:
-    """Count the bytes that decompress, without the header of gzip, from where the file stands.
-
-    Raises:
-        DataError: If the stream is cut, or the check sum at its end is another.
-    """
-    decompressor = zlib.decompressobj()
-    count = 0
-    try:
-        for chunk in _chunks(file):
-            left = chunk
-            while left:
-                count += len(decompressor.decompress(left, _CHUNK_BYTES))
-                left = decompressor.unconsumed_tail
-            if decompressor.eof:
-                return count
-    except zlib.error as error:
-        raise damaged(path, f"it cannot be decompressed to its end ({error})") from error
-    raise damaged(path, "its compressed data end too early")
-
-
 def check_count(path: Path, *, found: int, promised: int) -> None:
     """Refuse a file that holds fewer bytes of voxels than its header promises.
 
@@ -160,4 +100,32 @@ def several_channels(path: Path, count: int) -> DataError:
         "time; expected three dimensions (depth, height, width) with one value. Read it with "
         "read_channels, which gives a volume for each, or save the one that is meant as a file of "
         "its own."
+    )
+
+
+def data_beside(path: Path, name: str) -> Path:
+    """Find the file of voxels that a header names.
+
+    Raises:
+        DataError: If it is not there, or there are several.
+    """
+    if name.upper().startswith("LIST") or "%" in name:
+        raise DataError(
+            f"{path}: its voxels are spread over several files ({name[:100]}). "
+            "Save it as one .nrrd, .mha or .nii.gz file."
+        )
+    data = path.parent / name
+    if not data.is_file():
+        raise DataError(
+            f"{path}: the file of its voxels, {str(data)[:300]}, is not there. Put it beside it."
+        )
+    return data
+
+
+def not_three_dimensional(path: Path, shape: tuple[int, ...], *, num_values: int = 1) -> DataError:
+    """Make the error for a file of too few or too many dimensions."""
+    return DataError(
+        f"{path}: it has {len(shape)} dimensions of size {shape} with {num_values} values a voxel; "
+        "expected three dimensions (depth, height, width), or four with the channels. Save one "
+        "channel or one point in time as a file of its own, a single slice as (1, height, width)."
     )

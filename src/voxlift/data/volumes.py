@@ -14,11 +14,11 @@ from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
 from voxlift.data.dicom import read_dicom_series
 from voxlift.data.dicom_series import holds_dicom
-from voxlift.data.meta_header import check_meta
+from voxlift.data.meta_header import check_meta, read_meta
 from voxlift.data.nifti import check_nifti, read_nifti, read_nifti_channels
-from voxlift.data.nrrd_header import check_nrrd
+from voxlift.data.nrrd_header import check_nrrd, read_nrrd
 from voxlift.data.numpy_volumes import read_numpy_channels
-from voxlift.data.simpleitk_volumes import read_simpleitk_channels, write_simpleitk
+from voxlift.data.simpleitk_volumes import write_simpleitk
 from voxlift.data.volume import Volume
 from voxlift.data.volume_integrity import several_channels
 
@@ -39,7 +39,15 @@ _CHECKS = {
     ".mha": check_meta,
     ".mhd": check_meta,
 }
-_NUMPY_SUFFIXES = (".npy", ".npz")
+_READERS = {
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_meta,
+    ".mhd": read_meta,
+    ".npy": read_numpy_channels,
+    ".npz": read_numpy_channels,
+}
+_READ_SUFFIXES = (".nii.gz", ".nii", *_READERS)
 _WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz")
 
 
@@ -165,8 +173,7 @@ def check_volume_path(path: Path, *, overwrite: bool) -> str:
 
 def _suffix(path: Path) -> str | None:
     name = path.name.lower()
-    known = (".nii.gz", *_CHECKS, *_NUMPY_SUFFIXES)
-    return next((suffix for suffix in known if name.endswith(suffix)), None)
+    return next((suffix for suffix in _READ_SUFFIXES if name.endswith(suffix)), None)
 
 
 def _read(
@@ -199,18 +206,14 @@ def _read_file(path: Path, *, several: bool) -> tuple[Volume, ...]:
     if suffix is None:
         raise DataError(
             f"{path}: this kind of file is not read. Expected "
-            f"{', '.join((*_CHECKS, *_NUMPY_SUFFIXES))}, or the folder of a DICOM series "
+            f"{', '.join(_READ_SUFFIXES)}, or the folder of a DICOM series "
             "(for a single DICOM file, too, give its folder)."
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out (--skip-bad).")
     if suffix in (".nii", ".nii.gz"):
         return read_nifti_channels(path) if several else (read_nifti(path),)
-    if suffix in _NUMPY_SUFFIXES:
-        volumes = read_numpy_channels(path)
-    else:
-        _CHECKS[suffix](path)
-        volumes = read_simpleitk_channels(path)
+    volumes = _READERS[suffix](path)
     if len(volumes) > 1 and not several:
         raise several_channels(path, len(volumes))
     return volumes

@@ -9,7 +9,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside, write_text
 from voxlift.data.detection_cases import DetectionCase
+from voxlift.data.npz import read_npz
 from voxlift.metrics.bootstrap import Interval, Number
 from voxlift.metrics.detection import DetectionJudgement
 from voxlift.metrics.findings import Findings
@@ -187,18 +187,19 @@ def load_findings(folder: str | Path) -> JudgedFindings:
         DataError: If it is not there or damaged.
     """
     path = Path(folder) / FINDINGS_FILE
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return JudgedFindings(
-                cases_sha256=str(arrays[_CASES]),
-                findings=Findings(**{field.name: arrays[field.name] for field in fields(Findings)}),
-                groups=arrays[_GROUPS],
-            )
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise DataError(
             f"{folder} holds no {FINDINGS_FILE}. Give the folder of a detector's evaluation."
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+        )
+    try:
+        names = [field.name for field in fields(Findings)]
+        arrays = read_npz(path, (*names, _GROUPS, _CASES))
+        return JudgedFindings(
+            cases_sha256=str(arrays[_CASES]),
+            findings=Findings(**{name: arrays[name] for name in names}),
+            groups=arrays[_GROUPS],
+        )
+    except DataError as error:
         raise DataError(f"{path} is damaged ({error}). Evaluate again.") from error
 
 

@@ -1,6 +1,7 @@
 """A saved model, ready to answer: network, preprocessing and the meaning of its outputs."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from voxlift.core.detection_settings import DetectionSettings
 from voxlift.core.errors import WeightsError
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.core.segmentation_settings import SegmentationSettings
+from voxlift.nets.buildable import check_buildable
 from voxlift.nets.factory import backbone_class, create_model
 from voxlift.weights.header import HeadDescription, WeightHeader
 from voxlift.weights.load import load_weights
@@ -108,6 +110,7 @@ def load_model(source: str | Path, *, device: str = "cpu") -> SavedModel:
                 "so it cannot answer. Fine-tune it first: voxlift finetune --weights "
                 f"{file.path.name} --data ..."
             )
+        check_buildable(partial(build_model, header), file)
         network = build_model(header)
         load_weights(network, file, head="required", min_coverage=1.0)
         networks.append(network.eval().to(device))

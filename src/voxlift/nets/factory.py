@@ -13,6 +13,7 @@ from voxlift.core.detection_settings import DetectorSettings
 from voxlift.core.errors import ConfigError, WeightsError, wrong_fields
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.segmentation_settings import Decoder
+from voxlift.nets.buildable import check_buildable
 from voxlift.nets.classifier import Classifier
 from voxlift.nets.cspr_fcn import CsprFCN
 from voxlift.nets.cspr_unet import CsprUNet
@@ -213,12 +214,16 @@ def make_backbone(
     build: Callable[..., Encoder] = family
     if family is WITH_SLICES.get(name):
         build = partial(build, slice_start=slice_start)
-    return build(
+    make = partial(
+        build,
         architecture,
         named_geometry(geometry),
         zero_init_residual=zero_init_residual,
         checkpointing=checkpointing,
     )
+    if file:
+        check_buildable(make, file)
+    return make()
 
 
 def backbone_class(architecture: Architecture) -> BackboneClass:

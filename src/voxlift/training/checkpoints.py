@@ -2,7 +2,6 @@
 
 import io
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from voxlift.core.errors import ConfigError
 from voxlift.core.files import write_aside
 from voxlift.training.interrupt import Interrupt, StopRun
+from voxlift.weights.archive import Archive
 from voxlift.weights.checkpoint import header_parts
 from voxlift.weights.header import HEADER_KEY, WeightHeader
 
@@ -64,12 +64,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "Start it anew with --overwrite."
         )
     try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        return _load(path)
+    except Exception as error:  # A damaged pickle can fail in any of torch's functions.
         raise ConfigError(
-            f"The checkpoint {path} cannot be read: it is cut off, or it is none of Voxlift's. "
-            "Start the run anew with --overwrite."
+            f"The checkpoint {path} cannot be read: it is damaged or cut off, or it is none of "
+            "Voxlift's. Start the run anew with --overwrite."
         ) from error
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        # torch compares no check sums.
+        Archive(stream, path=path)
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded["global_step"], int) or not isinstance(loaded["state_dict"], dict):
+        raise TypeError("it holds something else")
     return loaded
 
 

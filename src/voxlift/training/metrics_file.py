@@ -16,6 +16,15 @@ from voxlift.core.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+_TYPES = {
+    "step": int,
+    "epoch": int | None,
+    "split": str,
+    "name": str,
+    "value": float | int | None,
+}
+_EXAMPLE = '{"step": 10, "epoch": 0, "split": "val", "name": "auroc", "value": 0.5}'
+
 
 class MetricsLog(Callback):
     """Append each metric to a file as `{"step", "epoch", "split", "name", "value"}`.
@@ -159,11 +168,37 @@ def keep_lines(path: Path, number: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a `metrics.jsonl`; a last line that was cut off is left out."""
+    """Read the lines of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Raises:
+        DataError: If the file cannot be read, or another line is no metric.
+    """
+    try:
+        texts = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} could not be read: {error.strerror or error}.") from error
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    for number, text in enumerate(texts, start=1):
+        line = _parse_line(text)
+        if line is not None:
+            lines.append(line)
+        elif number < len(texts):
+            raise DataError(
+                f"{path} is damaged: line {number} is not a metric, such as {_EXAMPLE}. "
+                "Restore or remove the file."
+            )
     return lines
+
+
+def _parse_line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not _TYPES.keys() <= line.keys():
+        return None
+    fits = all(
+        isinstance(line[key], kind) and not isinstance(line[key], bool)
+        for key, kind in _TYPES.items()
+    )
+    return line if fits else None

@@ -165,9 +165,10 @@ def config_differences(
 ) -> list[str]:
     """List the settings that differ, but for those a resumed run may change."""
     changes = []
-    for key in sorted(old.keys() | new.keys()):
+    # A damaged file may have keys of any type.
+    for key in sorted(old.keys() | new.keys(), key=str):
         before, after = old.get(key), new.get(key)
-        if before == after or prefix + key in FREE_TO_CHANGE:
+        if before == after or f"{prefix}{key}" in FREE_TO_CHANGE:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             changes += config_differences(before, after, f"{prefix}{key}.")
@@ -188,10 +189,16 @@ def load_yaml(path: Path) -> dict[str, object]:
         ConfigError: If it is missing or not a YAML mapping.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            # A short text of aliases can stand for more than any memory holds.
+            raise ConfigError(f"The config {path} has YAML aliases (*name). Write them out.")
+        loaded = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"The config {path} is not YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"The config {path} is not a mapping of settings; found {loaded!r:.80}.")

@@ -2,6 +2,7 @@
 
 import mmap
 import zipfile
+import zlib
 from pathlib import Path
 
 from voxlift.core.errors import WeightsError
@@ -37,7 +38,7 @@ def refuse_program(path: str | Path) -> None:
                 text = _torch_text(archive)
         else:
             return
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError):
         # Whoever reads it next says what is wrong with it.
         return
     header = _header(text, path)
