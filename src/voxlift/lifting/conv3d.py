@@ -32,7 +32,7 @@ AMX_CACHE_BYTES = level2_cache_bytes() if may_have_amx() else None
 
 
 class Conv2d(nn.Conv2d):
-    """A 2D convolution that subsamples its input where its kernel is a point and it strides."""
+    """A 2D convolution that keeps to its memory where it strides by kernels of 1x1."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve."""
@@ -261,12 +261,13 @@ def planar_weight_gradient(
 def reach_points(
     images: Tensor, *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[Tensor, Sequence[int]]:
-    """Subsample what a strided 1x1 convolution sees, so that it need not stride; else do nothing.
+    """Subsample what a strided 1x1 convolution of few channels sees, so that it need not stride.
 
     Returns:
-        The images, and the stride that is left.
+        The images and the stride that is left; those given where nothing has to be done.
     """
-    if max(stride) == 1 or max(kernel) > 1 or any(padding):
+    strided_points = max(stride) > 1 and max(kernel) == 1 and not any(padding)
+    if images.shape[1] >= 16 or not strided_points:
         return images, stride
     points = images[:, :, :: stride[0], :: stride[1]]
     return points.contiguous(memory_format=torch.channels_last), (1, 1)
