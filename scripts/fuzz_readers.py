@@ -84,7 +84,8 @@ def _resume(folder: Path, name: str) -> object:
         config = FinetuneConfig.model_validate(
             {"data": "nodules.csv", "out": run.path, "machine": {"device": "cpu"}}
         )
-        return load_yaml(run.config), check_run_folder(config, resume=True)
+        check_run_folder(config, resume=True)
+        return load_yaml(run.config)
     if name.endswith(".ckpt"):
         return read_checkpoint(run.last_checkpoint)
     return read_metrics(run.metrics)

@@ -331,7 +331,7 @@ def images() -> list[Files]:
         exif = Image.Exif()
         exif[0x0112] = 6
         kind = "jpeg" if suffix == "jpg" else suffix
-        image.save(stream, kind, exif=exif, **options)  # type: ignore[arg-type]
+        image.save(stream, kind, exif=exif, **options)
         found.append({f"picture.{suffix}": stream.getvalue()})
     return found
 

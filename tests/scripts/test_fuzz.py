@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 
 import fuzz
-from fuzz_readers import Reader
+from fuzz_readers import READERS, Reader
 from fuzz_report import describe_robustness
+from fuzz_seeds import Files
 from voxlift.core.errors import DataError
 
 CASES = 15
 
 
-@pytest.fixture(scope="module", params=fuzz.READERS)
-def reader(request: pytest.FixtureRequest) -> tuple[str, list[fuzz.Files]]:
-    return request.param, fuzz.READERS[request.param].seeds()
+@pytest.fixture(scope="module", params=list(READERS))
+def reader(request: pytest.FixtureRequest) -> tuple[str, list[Files]]:
+    return request.param, READERS[request.param].seeds()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_files_are_read_or_refused(
-    reader: tuple[str, list[fuzz.Files]], tmp_path: Path
-) -> None:
+def test_damaged_files_are_read_or_refused(reader: tuple[str, list[Files]], tmp_path: Path) -> None:
     name, seeds = reader
     for case in range(CASES):
         files, damaged = fuzz.make_case(name, seeds, seed=0, case=case)
@@ -34,14 +33,14 @@ def test_damaged_files_are_read_or_refused(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_sound_files_are_read(reader: tuple[str, list[fuzz.Files]], tmp_path: Path) -> None:
+def test_sound_files_are_read(reader: tuple[str, list[Files]], tmp_path: Path) -> None:
     name, seeds = reader
     # These are sound, but no weights of a network that is known.
     is_refused = name in ("exported programs", "pickled weights")
     for number, files in enumerate(seeds):
         folder = tmp_path / str(number)
         fuzz.write_case(folder, files)
-        ends = fuzz.READERS[name].damaged
+        ends = READERS[name].damaged
         for one in files:
             if not ends or one.endswith(ends):
                 expected = fuzz.REFUSED if is_refused else fuzz.ACCEPTED
@@ -49,7 +48,7 @@ def test_sound_files_are_read(reader: tuple[str, list[fuzz.Files]], tmp_path: Pa
 
 
 def test_a_case_depends_on_its_number_and_seed_alone() -> None:
-    seeds = fuzz.READERS["NRRD"].seeds()
+    seeds = READERS["NRRD"].seeds()
     cases = [fuzz.make_case("NRRD", seeds, seed=1, case=case) for case in range(20)]
     assert cases == [fuzz.make_case("NRRD", seeds, seed=1, case=case) for case in range(20)]
     others = [fuzz.make_case("NRRD", seeds, seed=2, case=case) for case in range(20)]

@@ -173,7 +173,7 @@ def _open(path: Path) -> DicomFile:
     rows, columns, frames = (
         int(number(path, tags, name) or 0) for name in ("Rows", "Columns", "NumberOfFrames")
     )
-    syntax = tags.file_meta.get("TransferSyntaxUID")
+    syntax: UID | None = tags.file_meta.get("TransferSyntaxUID")
     return DicomFile(
         path=path,
         tags=tags,

@@ -1,9 +1,11 @@
 """Whether a weight file can describe the network that its header claims."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from voxlift.core.errors import ConfigError, WeightsError
 from voxlift.weights.file import WeightFile
@@ -11,6 +13,24 @@ from voxlift.weights.file import WeightFile
 # A head and layers of the caller's own choice are not in the file.
 _FREE_NUMBERS = 10_000_000
 _TIMES_THE_FILE = 4
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """Make tensors of numbers without memory for them; counting and the like goes on as ever."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Do what is asked for, on the device without memory where it makes a tensor."""
+        kwargs = dict(kwargs or {})
+        if func in _MAKERS:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def check_buildable(build: Callable[[], nn.Module], file: WeightFile) -> None:
@@ -26,7 +46,7 @@ def check_buildable(build: Callable[[], nn.Module], file: WeightFile) -> None:
         WeightsError: If it is.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), _WithoutMemory():
             network = build()
     except (ConfigError, WeightsError):
         raise
