@@ -4,9 +4,9 @@ Command: `uv run python scripts/fuzz.py --cases 200000 --seed 0 --json
 benchmarks/results/robustness.json`. `--only NAME` tries one reader, whose row replaces that of an
 earlier report; with it, `--case NUMBER --keep FOLDER` makes one input again and reads it.
 
-A case is a small sound input (`fuzz_seeds.py`), damaged by a generator that depends on the seed,
-the reader and the case's number alone (`fuzz_mutations.py`), and read in a child process by what a
-user would call (`fuzz_readers.py`). A child takes many cases, one after the other, under a limit of
+A case is a small sound input (`fuzz_seeds.py`, `fuzz_volume_seeds.py`), damaged by a generator that
+depends on the seed, the reader and the case's number alone (`fuzz_mutations.py`), and read in a
+child process by what a user would call (`fuzz_readers.py`). A child takes many cases, one after the other, under a limit of
 memory; a timer of its processor time kills it, also where native code hangs. Where a child dies or
 hangs, it was over the first case that it did not report, and another child goes on with the next.
 Every case that ends in anything but success or our own error is read once more, alone in a new
@@ -41,7 +41,7 @@ import torch
 
 from fuzz_mutations import mutate
 from fuzz_readers import READERS
-from fuzz_seeds import Files
+from fuzz_volume_seeds import Files
 from voxlift.core.errors import VoxliftError
 from voxlift.core.files import write_text
 from voxlift.training.run_folder import processor_name

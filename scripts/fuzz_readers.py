@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fuzz_seeds as seeds
+import fuzz_volume_seeds as volume_seeds
 from voxlift.config import FinetuneConfig
 from voxlift.data.dataset_json import read_dataset_json
 from voxlift.data.deeplesion_pixels import read_hounsfield
@@ -37,7 +38,7 @@ class Reader:
         damaged: Ends of the names of the files that are damaged; all if there are none.
     """
 
-    seeds: Callable[[], list[seeds.Files]]
+    seeds: Callable[[], list[volume_seeds.Files]]
     open: Callable[[Path, str], object]
     damaged: tuple[str, ...] = ()
 
@@ -103,17 +104,17 @@ def _read_report(folder: Path, name: str) -> object:
 
 
 READERS: dict[str, Reader] = {
-    "NIfTI (.nii)": Reader(seeds.nifti, _one(read_channels, ".nii")),
-    "NIfTI (.nii.gz)": Reader(seeds.compressed_nifti, _one(read_channels, ".nii.gz")),
-    "NRRD": Reader(seeds.nrrd, _one(read_channels, ".nrrd")),
-    "NHDR and its data": Reader(seeds.nhdr, _one(read_channels, ".nhdr")),
-    "MHA": Reader(seeds.mha, _one(read_channels, ".mha")),
-    "MHD and its data": Reader(seeds.mhd, _one(read_channels, ".mhd")),
-    "DICOM series": Reader(seeds.dicom_series, lambda folder, _: read_volume(folder)),
-    "enhanced DICOM": Reader(seeds.enhanced_dicom, lambda folder, _: read_volume(folder)),
-    "NumPy (.npy)": Reader(seeds.npy, _one(read_channels, ".npy")),
-    "NumPy (.npz)": Reader(seeds.npz, _one(read_channels, ".npz")),
-    "MedMNIST": Reader(seeds.medmnist, _one(read_medmnist, ".npz")),
+    "NIfTI (.nii)": Reader(volume_seeds.nifti, _one(read_channels, ".nii")),
+    "NIfTI (.nii.gz)": Reader(volume_seeds.compressed_nifti, _one(read_channels, ".nii.gz")),
+    "NRRD": Reader(volume_seeds.nrrd, _one(read_channels, ".nrrd")),
+    "NHDR and its data": Reader(volume_seeds.nhdr, _one(read_channels, ".nhdr")),
+    "MHA": Reader(volume_seeds.mha, _one(read_channels, ".mha")),
+    "MHD and its data": Reader(volume_seeds.mhd, _one(read_channels, ".mhd")),
+    "DICOM series": Reader(volume_seeds.dicom_series, lambda folder, _: read_volume(folder)),
+    "enhanced DICOM": Reader(volume_seeds.enhanced_dicom, lambda folder, _: read_volume(folder)),
+    "NumPy (.npy)": Reader(volume_seeds.npy, _one(read_channels, ".npy")),
+    "NumPy (.npz)": Reader(volume_seeds.npz, _one(read_channels, ".npz")),
+    "MedMNIST": Reader(volume_seeds.medmnist, _one(read_medmnist, ".npz")),
     "photographs": Reader(seeds.images, _one(_read_image, "")),
     "slices of DeepLesion": Reader(seeds.deeplesion, _read_slices, (".png",)),
     "safetensors": Reader(seeds.models, _one(describe_weights, ".safetensors")),

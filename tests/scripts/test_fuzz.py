@@ -11,7 +11,7 @@ import pytest
 import fuzz
 from fuzz_readers import READERS, Reader
 from fuzz_report import describe_robustness
-from fuzz_seeds import Files
+from fuzz_volume_seeds import Files
 from voxlift.core.errors import DataError
 
 CASES = 15

@@ -121,7 +121,7 @@ def test_other_content_is_refused(tmp_path: Path, content: object) -> None:
 def test_every_changed_byte_is_refused_or_does_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     saved = {"state_dict": {"weight": torch.arange(30.0)}, "global_step": 7, "name": "é"}
-    WholeCheckpoints().save_checkpoint(saved, path)
+    WholeCheckpoints(HEADER).save_checkpoint(saved, path)
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         changed = bytearray(whole)
