@@ -169,7 +169,7 @@ def test_no_space_for_temporary_files(
     assert [path.name for path in out.iterdir()] == ["volumes.csv"]
 
 
-@pytest.mark.parametrize(("num_bytes", "file"), [(100, "config.yaml"), (50_000, "best.ckpt")])
+@pytest.mark.parametrize(("num_bytes", "file"), [(100, "config.yaml"), (50_000, "last.ckpt")])
 def test_no_space_for_a_run(
     num_bytes: int,
     file: str,
