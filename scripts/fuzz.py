@@ -6,12 +6,11 @@ earlier report; with it, `--case NUMBER --keep FOLDER` makes one input again and
 
 A case is a small sound input (`fuzz_seeds.py`, `fuzz_volume_seeds.py`), damaged by a generator that
 depends on the seed, the reader and the case's number alone (`fuzz_mutations.py`), and read in a
-child process by what a user would call (`fuzz_readers.py`). A child takes many cases, one after
-the other, under a limit of memory; a timer of its processor time kills it, also where native code
-hangs. Where a child dies or
-hangs, it was over the first case that it did not report, and another child goes on with the next.
-Every case that ends in anything but success or our own error is read once more, alone in a new
-child; if nothing goes wrong there, what went wrong first still counts.
+child process by what a user would call (`fuzz_readers.py`). A child takes many cases, one after the
+other, under a limit of memory; a timer of its processor time kills it, also where native code
+hangs. Where a child dies or hangs, it was over the first case that it did not report, and another
+child goes on with the next. Every case that ends in anything but success or our own error is read
+once more, alone in a new child; if nothing goes wrong there, what went wrong first still counts.
 """
 
 import argparse
