@@ -34,3 +34,5 @@ from .weights.catalogue import list_formats as list_formats
 from .weights.hub import push_weights as push_weights
 from .weights.load import load_weights as load_weights
 from .weights.save import save_weights as save_weights
+
+__all__: list[str]
