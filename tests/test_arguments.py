@@ -7,6 +7,7 @@ import pytest
 import tyro
 
 from voxlift.arguments import (
+    STYLE,
     BenchCommand,
     ConvertCommand,
     DetectCommand,
@@ -21,7 +22,6 @@ from voxlift.arguments import (
     PushCommand,
     QuickstartCommand,
 )
-from voxlift.cli.console import STYLE
 from voxlift.recipes.detection import detect_few
 from voxlift.recipes.pretraining import photographs
 from voxlift.recipes.transfer import classify_few

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from voxlift import cli
 from voxlift.bench import BenchRow
-from voxlift.cli import COMMANDS
+from voxlift.cli import COMMANDS, runs, weights
 from voxlift.core.errors import DataError
 from voxlift.quickstart import QuickstartResult
 from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
@@ -150,7 +149,7 @@ def test_errors_of_the_system_are_explained_too(
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/somewhere/[odd]")
 
-    monkeypatch.setattr(cli.runs, "pretrain", fail)
+    monkeypatch.setattr(runs, "pretrain", fail)
     if debug:
         with pytest.raises(PermissionError):
             command("pretrain", "--debug")
@@ -165,7 +164,7 @@ def test_ctrl_c_outside_of_training(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.runs, "pretrain", stop)
+    monkeypatch.setattr(runs, "pretrain", stop)
     assert command("pretrain") == 130
     assert "Stopped" in capsys.readouterr().err
 
@@ -174,7 +173,7 @@ def test_interrupted_runs_say_how_to_go_on(
     command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        cli.runs, "pretrain", lambda *_, **__: Run(Path("runs/[a]"), stopped_by=signal.SIGINT)
+        runs, "pretrain", lambda *_, **__: Run(Path("runs/[a]"), stopped_by=signal.SIGINT)
     )
     assert command("pretrain") == 130
     assert "--resume (runs/[a])" in capsys.readouterr().err
@@ -189,8 +188,8 @@ def test_config_and_options_together(
         seen.append((config, flags))
         return Run(Path("here"), Path("here/model.safetensors"), {"val/top1": 0.5})
 
-    monkeypatch.setattr(cli.runs, "pretrain", note)
-    monkeypatch.setattr(cli.runs, "finetune", note)
+    monkeypatch.setattr(runs, "pretrain", note)
+    monkeypatch.setattr(runs, "finetune", note)
     assert command("pretrain", "--recipe", "cifar10-tiny", "--lr", "0.5", "--resume") == 0
     (config, flags), *_ = seen
     assert config == PRETRAIN_RECIPES["cifar10-tiny"]().model_copy(
@@ -254,7 +253,7 @@ def test_inspect_lists_the_bundled_starts(
         card="",
         num_bytes=4_200_000,
     )
-    monkeypatch.setattr(cli.weights, "list_weights", lambda: [entry])
+    monkeypatch.setattr(weights, "list_weights", lambda: [entry])
     assert command("inspect") == 0
     shown = capsys.readouterr().out
     for words in ("tiny", "a stand-in", "resnet10, width 4", "CC0 [1]", "4.2 MB"):
@@ -273,7 +272,7 @@ def test_bench_prints_and_writes_rows(
         asked.append(only)
         return [row]
 
-    monkeypatch.setattr(cli.runs, "run_bench", run_bench)
+    monkeypatch.setattr(runs, "run_bench", run_bench)
     assert command("bench", "--only", "loading", "--json", tmp_path / "rows.json") == 0
     assert asked == [("loading",)]
     shown = capsys.readouterr().out
@@ -295,7 +294,7 @@ def test_quickstart_shows_table_words_and_what_to_type_next(
         results=(),
         folder=Path("runs/q"),
     )
-    monkeypatch.setattr(cli.runs, "quickstart", lambda **_: result)
+    monkeypatch.setattr(runs, "quickstart", lambda **_: result)
     assert command("quickstart", "--out", "runs/q") == 0
     shown = capsys.readouterr().out
     for words in ("the title", "scratch", "0.6", "Nothing was gained.", "runs/q", "YOUR.csv"):
@@ -310,7 +309,7 @@ def test_messages_go_to_stderr_and_leave_lightning_out(
         logging.getLogger("lightning.pytorch").info("an advertisement")
         return Run(Path("here"), stopped_by=signal.SIGINT)
 
-    monkeypatch.setattr(cli.runs, "pretrain", speak)
+    monkeypatch.setattr(runs, "pretrain", speak)
     command("pretrain")
     command("pretrain")
     printed = capsys.readouterr()

@@ -1,8 +1,9 @@
 """What each command takes: one dataclass a command; its docstring is the help text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -15,6 +16,9 @@ from voxlift.probing import ProbeOptions
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
 Device = Literal["auto", "cuda", "mps", "cpu"]
+Command = TypeVar("Command")
+
+STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
 @dataclass
@@ -348,3 +352,17 @@ class BenchCommand:
     only: tuple[str, ...] = ()
     json: Path | None = None
     debug: Flag = False
+
+
+def parse_command(
+    command: type[Command], name: str, argv: Sequence[str], default: Any = None
+) -> Command:
+    """Make the dataclass of a command from its arguments; exits on --help and on what is wrong."""
+    parsed: Command = tyro.cli(
+        command,
+        prog=f"voxlift {name}",
+        args=list(argv),
+        default=default,
+        config=STYLE,
+    )
+    return parsed

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from voxlift.config import MachineConfig
 from voxlift.core.detection_settings import Matching
 from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.extras import require_extra
 from voxlift.core.files import write_text
 from voxlift.core.types import PublishedSplit
 from voxlift.data.classification_cases import ClassificationCases
@@ -256,6 +257,7 @@ def _evaluate_detection(
     device: Device,
 ) -> Evaluation:
     """Measure sensitivity and AP on images with boxes."""
+    require_extra("coco", "Evaluations of detectors")
     settings = model.detection
     cases = open_detection(
         data,

@@ -10,6 +10,7 @@ from typing import Literal
 
 from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
+from voxlift.core.extras import require_extra
 from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.classification_cases import ClassificationCases
@@ -253,6 +254,7 @@ def _detect(
     overwrite: bool,
 ) -> Run:
     """Train a backbone, its feature pyramid and its head to find boxes."""
+    require_extra("coco", "Runs of detection")
     check_run_folder(config, resume=resume, overwrite=overwrite)
     # What can be refused is refused before the run folder is touched.
     with remembering_log() as said:

@@ -7,13 +7,11 @@ from typing import get_args
 import pytest
 from pydicom import Dataset
 
-from voxlift.core.errors import ConfigError, DataError
-from voxlift.inference import dicom_objects
+from voxlift.core.errors import DataError
 from voxlift.inference.dicom_objects import (
     Kind,
     complete_header,
     making,
-    require_highdicom,
     series_number,
 )
 
@@ -27,14 +25,6 @@ def header(**tags: object) -> Dataset:
     for name, value in tags.items():
         setattr(made, name, value)
     return made
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_optional_part_is_named(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_highdicom(kind)
-    monkeypatch.setattr(dicom_objects, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=rf"DICOM {kind} objects.*pip install voxlift\[dicom\]"):
-        require_highdicom(kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,5 @@
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from voxlift.core.geometry import Geometry, named_geometry
 from voxlift.core.preprocessing import Preprocessing
 from voxlift.data.classification_cases import ClassificationCases
 from voxlift.data.prepared_volumes import PreparedVolumes
-from voxlift.inference import embedding_file
 from voxlift.inference.embedding import (
     Start,
     compute_features,
@@ -218,7 +218,7 @@ def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="exists already"):
         check_embedding_path(tmp_path / "a.npz", overwrite=False)
     check_embedding_path(tmp_path / "a.npz", overwrite=True)
-    monkeypatch.setattr(embedding_file, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install voxlift\[parquet\]"):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"voxlift\[parquet\].*\.npz file"):
         write_embeddings(tmp_path / "a.parquet", embeddings())
     assert [each.name for each in tmp_path.iterdir()] == ["a.npz"]

@@ -2,50 +2,37 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from rich.table import Table
 
 from voxlift.cli.console import err, out, set_up_messages, show_error
-from voxlift.cli.runs import (
-    bench_command,
-    evaluate_command,
-    finetune_command,
-    predict_command,
-    pretrain_command,
-    quickstart_command,
-)
-from voxlift.cli.weights import (
-    convert_command,
-    embed_command,
-    inspect_command,
-    probe_command,
-    push_command,
-)
 from voxlift.core.errors import VoxliftError
 from voxlift.recipes.registry import FINETUNE_RECIPES, PRETRAIN_RECIPES
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+COMMANDS = {
     "quickstart": (
-        quickstart_command,
+        "runs",
         "see in minutes, offline, what a start from photographs gains",
     ),
     "pretrain": (
-        pretrain_command,
+        "runs",
         "pre-train a 3D backbone on labelled photographs, or on boxes in them",
     ),
     "finetune": (
-        finetune_command,
+        "runs",
         "fine-tune a backbone to classify or segment volumes, or to find lesions",
     ),
-    "evaluate": (evaluate_command, "judge a saved model on labelled data"),
-    "predict": (predict_command, "let a saved model answer about volumes"),
-    "inspect": (inspect_command, "say what a weight file holds; list starts and formats"),
-    "convert": (convert_command, "convert weights: from foreign, from 2D, to ONNX and others"),
-    "push": (push_command, "publish a weight file on the Hugging Face hub, with a model card"),
-    "probe": (probe_command, "judge starts by simple classifiers, for few labels"),
-    "embed": (embed_command, "write the features that a start has of volumes"),
-    "bench": (bench_command, "time Voxlift against plain and foreign code"),
+    "evaluate": ("runs", "judge a saved model on labelled data"),
+    "predict": ("runs", "let a saved model answer about volumes"),
+    "inspect": ("weights", "say what a weight file holds; list starts and formats"),
+    "convert": ("weights", "convert weights: from foreign, from 2D, to ONNX and others"),
+    "push": ("weights", "publish a weight file on the Hugging Face hub, with a model card"),
+    "probe": ("weights", "judge starts by simple classifiers, for few labels"),
+    "embed": ("weights", "write the features that a start has of volumes"),
+    "bench": ("runs", "time Voxlift against plain and foreign code"),
 }
+"""The file of this package with each command, imported when it is called; and a summary."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(COMMANDS)
         err.print(f"Unknown command {arguments[0]!r}; known are {known}.", soft_wrap=True)
         return 2
+    command = _command(arguments[0])
+    # After the import, for Lightning sets the level of its messages when it is imported.
     set_up_messages()
     try:
-        return COMMANDS[arguments[0]][0](arguments[1:])
+        return command(arguments[1:])
     except VoxliftError as error:
         if "--debug" in arguments:
             raise
@@ -75,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         err.print("Stopped.")
         return 130
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    module = import_module(f"voxlift.cli.{COMMANDS[name][0]}")
+    command: Callable[[Sequence[str]], int] = getattr(module, f"{name}_command")
+    return command
 
 
 def _show_help() -> None:

@@ -1,12 +1,10 @@
-"""The console: where words go, how a command line is parsed, how messages look."""
+"""The console: where words go and how messages look."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
-import tyro
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -20,24 +18,6 @@ from rich.progress import (
 # No markup: paths may hold brackets.
 out = Console(markup=False)
 err = Console(stderr=True, markup=False)
-
-STYLE = (tyro.conf.OmitArgPrefixes,)
-
-Command = TypeVar("Command")
-
-
-def parse_command(
-    command: type[Command], name: str, argv: Sequence[str], default: Any = None
-) -> Command:
-    """Make the dataclass of a command from its arguments; exits on --help and on what is wrong."""
-    parsed: Command = tyro.cli(
-        command,
-        prog=f"voxlift {name}",
-        args=list(argv),
-        default=default,
-        config=STYLE,
-    )
-    return parsed
 
 
 def show_error(message: str) -> None:

@@ -25,9 +25,10 @@ from voxlift.arguments import (
     PretrainCommand,
     QuickstartCommand,
     SegmentCommand,
+    parse_command,
 )
 from voxlift.bench import run_bench, write_bench
-from voxlift.cli.console import err, out, parse_command
+from voxlift.cli.console import err, out
 from voxlift.config import DetectConfig, FinetuneConfig, PretrainConfig, SegmentConfig
 from voxlift.core.errors import ConfigError
 from voxlift.evaluation import evaluate

@@ -11,8 +11,9 @@ from voxlift.arguments import (
     InspectCommand,
     ProbeCommand,
     PushCommand,
+    parse_command,
 )
-from voxlift.cli.console import count_progress, out, parse_command
+from voxlift.cli.console import count_progress, out
 from voxlift.core.errors import ConfigError
 from voxlift.embedding import embed
 from voxlift.inference.conversion import convert_weights

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from voxlift.core.errors import ConfigError, VoxliftError
+from voxlift.core.extras import require_extra
 from voxlift.core.files import check_writable
 from voxlift.data.orientation import to_canonical
 from voxlift.inference.candidate_files import (
@@ -24,7 +25,6 @@ from voxlift.inference.candidates import IOU_THRESHOLD, MAX_GAP_MM, merge_slices
 from voxlift.inference.context_windows import detect_slices, without_slivers
 from voxlift.inference.detection import lend_threshold, the_detector
 from voxlift.inference.detection_outputs import DetectedCase, DetectionOutputs
-from voxlift.inference.dicom_objects import require_highdicom
 from voxlift.inference.dicom_sr import (
     make_dicom_sr,
 )
@@ -324,4 +324,4 @@ def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
             "A DICOM SR object refers to the slices of a DICOM series, but no input is one. Give "
             "folders of DICOM series, or leave --dicom-sr out."
         )
-    require_highdicom("SR")
+    require_extra("dicom", "DICOM SR objects")

@@ -6,11 +6,10 @@ highdicom makes them, an optional part of the installation.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from voxlift.core.errors import ConfigError, DataError
+from voxlift.core.errors import DataError
 from voxlift.core.files import write_aside
 
 if TYPE_CHECKING:
@@ -32,19 +31,6 @@ _MAY_BE_EMPTY = (
 _HAS_TO_BE_THERE = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
 _SEXES = ("M", "F", "O", "")
 _FIRST_SERIES_NUMBER = 1000
-
-
-def require_highdicom(kind: Kind) -> None:
-    """See that the library is installed.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if find_spec("highdicom") is None:
-        raise ConfigError(
-            f"DICOM {kind} objects are written by highdicom, which is not installed: "
-            "pip install voxlift[dicom]"
-        )
 
 
 def complete_header(header: "Dataset", *, folder: Path, kind: Kind) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import DataError
+from voxlift.core.extras import require_extra
 from voxlift.core.label_scheme import LabelScheme
 from voxlift.data.volume import Volume
 from voxlift.inference.decided_mask import DecidedMask
 from voxlift.inference.dicom_objects import (
     complete_header,
     making,
-    require_highdicom,
     series_number,
 )
 from voxlift.weights.header import installed_version
@@ -60,7 +60,7 @@ def make_dicom_seg(
         ConfigError: If highdicom is not installed.
         DataError: If the headers of the series do not allow it.
     """
-    require_highdicom("SEG")
+    require_extra("dicom", "DICOM SEG objects")
     import highdicom
 
     sources = _read_headers(folder, series_uid)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import DataError
+from voxlift.core.extras import require_extra
 from voxlift.data.dicom_enhanced import enhanced_frames, is_enhanced
 from voxlift.data.dicom_frames import Frame, single_frame, stack_frames
 from voxlift.data.dicom_series import choose_series
@@ -21,7 +22,6 @@ from voxlift.inference.candidate_places import Index, PlacedCandidate, to_patien
 from voxlift.inference.dicom_objects import (
     complete_header,
     making,
-    require_highdicom,
     series_number,
 )
 from voxlift.weights.header import installed_version
@@ -67,7 +67,7 @@ def make_dicom_sr(
         ConfigError: If highdicom is not installed.
         DataError: If the headers of the series do not allow it.
     """
-    require_highdicom("SR")
+    require_extra("dicom", "DICOM SR objects")
     import highdicom
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 

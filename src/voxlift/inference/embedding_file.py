@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from voxlift.core.errors import ConfigError
+from voxlift.core.extras import require_extra
 from voxlift.core.files import write_aside
 from voxlift.inference.embedding import Features
 from voxlift.weights.header import HEADER_KEY
@@ -55,11 +55,8 @@ def check_embedding_path(path: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             f"{path} ends in {path.suffix!r}; features are written to {' or '.join(SUFFIXES)}."
         )
-    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ConfigError(
-            "Parquet files are written by pyarrow, which is not installed: "
-            "pip install voxlift[parquet]. Or write an .npz file, which needs nothing more."
-        )
+    if path.suffix == ".parquet":
+        require_extra("parquet", "Parquet files", otherwise="An .npz file needs nothing more.")
     if path.exists() and not overwrite:
         raise ConfigError(
             f"{path} exists already. Replace it with --overwrite, or choose another with --out."

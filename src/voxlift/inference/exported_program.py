@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from voxlift.core.errors import ConfigError
+from voxlift.core.extras import require_extra
 from voxlift.inference.exportable import Exportable
 from voxlift.lifting.image_to_volume import NUM_SLICES
 from voxlift.weights.header import HEADER_KEY
@@ -27,7 +27,6 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 """From a volume to the named outputs of a program."""
 
 SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "torch.export"}
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "volume"
 # An ONNX file is one protobuf message, which ends at 2 GiB.
 MAX_ONNX_BYTES = 2**31 - 2**20
@@ -111,12 +110,8 @@ def check_format(path: Path) -> Format:
         raise ConfigError(
             f"{path} ends in {path.suffix!r}; expected .onnx (ONNX) or .pt2 (torch.export)."
         )
-    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-    if path.suffix == ".onnx" and missing:
-        raise ConfigError(
-            f"ONNX files are written and checked by {', '.join(missing)}, which is not installed: "
-            "pip install voxlift[onnx]. Or export to a .pt2 file, which needs nothing more."
-        )
+    if path.suffix == ".onnx":
+        require_extra("onnx", "ONNX files", otherwise="A .pt2 file needs nothing more.")
     return SUFFIXES[path.suffix]
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxlift.core.errors import ConfigError, DataError, VoxliftError
+from voxlift.core.extras import require_extra
 from voxlift.core.files import check_writable
-from voxlift.inference.dicom_objects import require_highdicom
 from voxlift.inference.dicom_seg import make_dicom_seg
 from voxlift.inference.saved_model import SavedModel
 from voxlift.inference.segmentation import SegmentOptions, segment, window_settings
@@ -165,7 +165,7 @@ def _check_dicom(cases: Sequence[SegmentationInput]) -> None:
             "A DICOM SEG object refers to the slices of a DICOM series, but no input is one. Give "
             "folders of DICOM series, or leave --dicom-seg out."
         )
-    require_highdicom("SEG")
+    require_extra("dicom", "DICOM SEG objects")
 
 
 def _open_table(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxlift.core.errors import ConfigError
+from voxlift.core.extras import require_extra
 from voxlift.metrics.box_matching import check_threshold
 from voxlift.metrics.image_boxes import Floats, ImageBoxes, Integers, Mask, check_image_boxes
 
@@ -107,6 +108,7 @@ def average_precision_of(
     Raises:
         ConfigError: If there is no threshold, one is none, or `max_boxes` is not positive.
     """
+    require_extra("coco", "Average precisions")
     if not len(iou_thresholds) or max_boxes < 1:
         raise ConfigError(
             f"There are {len(iou_thresholds)} overlap thresholds and at most {max_boxes} boxes an "

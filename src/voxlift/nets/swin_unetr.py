@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from voxlift.core.architecture import Architecture, Norm, PatchMerging
 from voxlift.core.errors import DataError
+from voxlift.core.extras import require_extra
 from voxlift.core.geometry import ALL, ONES, Geometry
 from voxlift.core.types import Triple
 from voxlift.nets.monai_encoder import MonaiEncoder
@@ -230,6 +231,7 @@ class SwinUNETREncoder(Swin):
 
 def _swin_unetr(architecture: Architecture, *, checkpointing: bool) -> Any:
     """Make MONAI's whole network: it knows best what its parts are made with."""
+    require_extra("swin", "Networks of the Swin family")
     from monai.networks.nets import SwinUNETR
 
     return SwinUNETR(

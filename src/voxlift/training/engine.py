@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from voxlift.config import RunConfig
 from voxlift.core.errors import DataError, VoxliftError
+from voxlift.core.extras import missing_packages
 from voxlift.figures.learning_curves import plot_learning_curves, read_curves
 from voxlift.training.checkpoints import (
     BestCheckpoint,
@@ -205,13 +206,20 @@ def _build_trainer(
     more: Sequence[Callback],
 ) -> lightning.Trainer:
     device = choose_device(config.machine)
+    tensorboard = None
+    if missing_packages("tensorboard"):
+        logger.info(
+            'No logs for TensorBoard, which is missing: pip install "voxlift[tensorboard]".'
+        )
+    else:
+        tensorboard = TensorBoardLogger(
+            folder.path / "tensorboard", name="", version="", purge_step=resume_step
+        )
     metrics = MetricsLog(
         folder.metrics,
         every=min(10, batches_per_epoch, num_steps),
         num_steps=num_steps,
-        tensorboard=TensorBoardLogger(
-            folder.path / "tensorboard", name="", version="", purge_step=resume_step
-        ),
+        tensorboard=tensorboard,
     )
     callbacks: list[Callback] = [
         OwnSignals(),

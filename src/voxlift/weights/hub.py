@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxlift.core.errors import WeightsError
+from voxlift.core.extras import require_extra
 from voxlift.weights.file import WeightFile, write_weight_file
-from voxlift.weights.huggingface import DEFAULT_FILE, check_repository, explain
+from voxlift.weights.huggingface import DEFAULT_FILE, HUB, check_repository, explain
 from voxlift.weights.local_paths import clean
 from voxlift.weights.model_card import model_card, own_file
 
@@ -56,6 +57,7 @@ def push_weights(
             the hub refuses, it holds other weights or a card already, or is public though `private`
             was asked for. Nothing is published then.
     """
+    require_extra("hub", HUB)
     from huggingface_hub import HfApi, get_token
 
     file = own_file(path)

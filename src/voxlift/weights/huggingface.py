@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxlift.core.errors import WeightsError
+from voxlift.core.extras import require_extra
 
 SCHEME = "hf://"
 DEFAULT_FILE = "model.safetensors"
+HUB = "Weights of the Hugging Face hub"
 SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".pt", ".bin", ".ckpt")
 """Endings of files that hold weights."""
 
@@ -64,6 +66,7 @@ def check_repository(name: str) -> None:
     Raises:
         WeightsError: If none could.
     """
+    require_extra("hub", HUB)
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -92,6 +95,7 @@ def fetch_from_hub(text: str) -> tuple[Path, tuple[str, ...]]:
         WeightsError: If the repository, revision or file is not there or not open to the user, if
             it is not plain which file is meant, or if there is no network and no cached copy.
     """
+    require_extra("hub", HUB)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from voxlift.core.errors import WeightsError
+from voxlift.core.extras import require_extra
 from voxlift.core.geometry import geometry_name
 from voxlift.weights.file import WeightFile, read_weight_file
 from voxlift.weights.header import HeadDescription, WeightHeader
@@ -59,6 +60,7 @@ def model_card(
     Raises:
         WeightsError: If the file is none of Voxlift's own.
     """
+    require_extra("hub", "Model cards")
     from huggingface_hub import ModelCardData
 
     file = own_file(file)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from voxlift.core.errors import WeightsError
+from voxlift.core.extras import require_extra
 from voxlift.weights.download import fetch_url
 from voxlift.weights.huggingface import SCHEME, SUFFIXES, fetch_from_hub
 
@@ -71,6 +72,7 @@ def _timm_name(name: str) -> str:
     """Add the name of timm's default weights where only the network is named."""
     if "." in name or "/" in name or "@" in name:
         return name
+    require_extra("timm", "Weights by the name of a network of timm")
     from timm.models import get_pretrained_cfg, is_model
 
     if not is_model(name):
