@@ -1,5 +1,6 @@
 """The public names, for type checkers and for the module itself, which reads them from here."""
 
+from . import metrics as metrics
 from .config import DetectConfig as DetectConfig
 from .config import FinetuneConfig as FinetuneConfig
 from .config import PretrainConfig as PretrainConfig
