@@ -31,7 +31,8 @@ def describe_robustness(content: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             "\n".join(lines),
-            f"`{content['command']}`, seed {content['seed']}, on commit {code}, "
+            # A case depends on the seed, the reader and its number alone, in whatever parts it ran.
+            f"`scripts/fuzz.py --cases {totals[0]} --seed {content['seed']}`, on commit {code}, "
             f"{content['date']}. Limits of a case: "
             f"{limits['processor_seconds']} s of processor time, {limits['seconds']} s by the "
             f"clock, {limits['gib_above_start']} GiB of memory above what the process begins "
