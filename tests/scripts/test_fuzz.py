@@ -126,5 +126,5 @@ def test_the_report_is_a_table() -> None:
     text = describe_robustness(content)
     assert "| NRRD | 4 | 1 | 2 | died: 1 |" in text
     assert "| all | 12 | 3 | 6 | 3 |" in text
-    assert "`scripts/fuzz.py --cases 4`" in text
+    assert "`scripts/fuzz.py --cases 12 --seed 0`" in text
     assert "on commit abc; def for COCO, 2026" in text
