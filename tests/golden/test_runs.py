@@ -5,8 +5,8 @@ amplified by each step, then stays small. Test cases are evaluated in single pre
 a processor as that of the golden values everything is compared to `TOLERANCE`. Elsewhere the losses
 of the first three steps are; later ones to `LATER`, since the first weights and the data, which are
 made in single precision, differ by 1e-8 there (with the vector code of PyTorch, oneDNN and NumPy
-turned off, losses of later steps differed by up to 2.5e-4), and metrics, which jump when the rank of a box or
-the class of a voxel changes, to `METRICS`.
+turned off, losses of later steps differed by up to 2.5e-4), and metrics, which jump when the rank
+of a box or the class of a voxel changes, to `METRICS`.
 """
 
 import json
