@@ -13,7 +13,7 @@ from voxlift.weights.file import WeightFile
 # A head and layers of the caller's own choice are not in the file.
 _FREE_NUMBERS = 10_000_000
 _TIMES_THE_FILE = 4
-_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+_MAKERS = (torch.empty, torch.eye, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 
 
 class _WithoutMemory(TorchFunctionMode):
