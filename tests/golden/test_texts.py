@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from voxlift.cli import COMMANDS
+from voxlift.cli.console import out
 
 Captured = pytest.CaptureFixture[str]
 GoldenText = Callable[[str, str], None]
@@ -27,6 +28,8 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
+    # A console made while the variable was set, as in the processes of pytest-xdist, keeps its width.
+    monkeypatch.setattr(out, "_width", 100)
 
 
 @pytest.mark.parametrize("name", HELPS)
