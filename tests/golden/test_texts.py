@@ -28,7 +28,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    # A console made while the variable was set, as in the processes of pytest-xdist, keeps its width.
+    # A console that was made while it was set, as pytest-xdist does, keeps its first width.
     monkeypatch.setattr(out, "_width", 100)
 
 
